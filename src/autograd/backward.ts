@@ -1,0 +1,114 @@
+// backward(): walks the graph from a result to its leaves and sums the gradients.
+import { GradError, ShapeError } from "../gpu/errors.ts";
+import { accumulate } from "../kernels/accumulate.ts";
+import { ones } from "../tensor/create.ts";
+import { scope } from "../tensor/scope.ts";
+import { format, sameShape } from "../tensor/shape.ts";
+import type { Tensor } from "../tensor/tensor.ts";
+import { Node, noGrad } from "./graph.ts";
+
+export interface BackwardOptions {
+  /** Gradient of the result, of its shape. Default: 1, for a result of one element. */
+  gradient?: Tensor;
+  /** Keep residuals, so that backward() can run again. */
+  retainGraph?: boolean;
+}
+
+/**
+ * Adds the gradient of `y` with respect to every leaf to the leaf's `grad`.
+ * @throws GradError where y has no graph, is not a scalar, or its graph was freed.
+ */
+export function backward(y: Tensor, options: BackwardOptions = {}): void {
+  y.checkAlive("backward");
+  const { gradient, retainGraph = false } = options;
+  if (!y.requiresGrad) {
+    throw new GradError({
+      op: "backward",
+      arg: "the tensor",
+      expected: "the result of ops on tensors that require gradients",
+      got: "one without a graph",
+      hint: "Mark leaves with `parameter(x)`, and do not compute the loss under noGrad.",
+    });
+  }
+  if (!gradient && y.size !== 1) {
+    throw new GradError({
+      op: "backward",
+      arg: "the tensor",
+      expected: "a scalar",
+      got: format(y.shape),
+      hint: "Reduce it (`y.sum()`), or pass `{ gradient }`.",
+    });
+  }
+  if (gradient && !sameShape(gradient.shape, y.shape)) {
+    throw new ShapeError({
+      op: "backward",
+      arg: "gradient",
+      expected: format(y.shape),
+      got: format(gradient.shape),
+    });
+  }
+  noGrad(() => {
+    using _ = scope();
+    const dy = gradient ? gradient.view(gradient.shape) : ones(y.shape);
+    if (y.node) walk(y.node as Node, dy, retainGraph);
+    else addToLeaf(y, dy);
+  });
+}
+
+function walk(root: Node, dy: Tensor, retainGraph: boolean): void {
+  const gradients = new Map<Node, Tensor>([[root, dy]]);
+  for (const node of order(root)) {
+    const upstream = gradients.get(node);
+    if (!upstream) continue;
+    gradients.delete(node);
+    using inner = scope();
+    const given = new Set<Tensor>([upstream]);
+    node.pull(upstream).forEach((g, i) => {
+      const edge = node.edges[i];
+      if (!g || !edge) return;
+      // A rule may hand on dy itself, or one tensor for two inputs: each edge owns a handle.
+      const own = given.has(g) ? g.view(g.shape) : g;
+      given.add(own);
+      if (edge instanceof Node) {
+        const before = gradients.get(edge);
+        gradients.set(edge, inner.keep(before ? add(before, own) : own));
+      } else {
+        addToLeaf(edge, own);
+      }
+    });
+    upstream.dispose();
+    if (!retainGraph) node.freeResiduals();
+  }
+}
+
+/** before + g, in place unless another tensor holds the same memory. */
+function add(before: Tensor, g: Tensor): Tensor {
+  const total = before.storage.shared ? before.clone() : before;
+  accumulate(total, g);
+  return total;
+}
+
+function addToLeaf(leaf: Tensor, g: Tensor): void {
+  if (leaf.grad) accumulate(leaf.grad, g);
+  else leaf.grad = (g.storage.shared ? g.clone() : g).persist();
+}
+
+/** Nodes reachable from the root, each before the nodes that it feeds gradients to. */
+function order(root: Node): Node[] {
+  const sorted: Node[] = [];
+  const seen = new Set<Node>([root]);
+  const stack: { node: Node; next: number }[] = [{ node: root, next: 0 }];
+  for (let top = stack.at(-1); top; top = stack.at(-1)) {
+    const edge = top.node.edges[top.next++];
+    if (edge instanceof Node) {
+      if (!seen.has(edge)) {
+        seen.add(edge);
+        stack.push({ node: edge, next: 0 });
+      }
+    } else if (edge === undefined) {
+      sorted.push(top.node);
+      stack.pop();
+    }
+  }
+  return sorted.reverse();
+}

@@ -1,0 +1,137 @@
+// The graph that ops leave behind: one node per recorded op, from results to leaves.
+import { DisposedError, GradError } from "../gpu/errors.ts";
+import { format } from "../tensor/shape.ts";
+import { type GraphNode, Tensor } from "../tensor/tensor.ts";
+
+let recording = true;
+
+/** Whether ops record a graph now. */
+export function gradEnabled(): boolean {
+  return recording;
+}
+
+/** Runs a synchronous function with recording on or off. */
+export function withGrad<T>(enabled: boolean, fn: () => T): T {
+  const before = recording;
+  recording = enabled;
+  try {
+    const result = fn();
+    if (result instanceof Promise) {
+      throw new GradError({
+        op: "noGrad",
+        arg: "the function",
+        expected: "synchronous",
+        got: "one that returns a promise",
+        hint: "Wrap each forward pass by itself; reads need no wrapping.",
+      });
+    }
+    return result;
+  } finally {
+    recording = before;
+  }
+}
+
+/** Runs a synchronous function without recording a graph. */
+export function noGrad<T>(fn: () => T): T {
+  return withGrad(false, fn);
+}
+
+/** Where the gradient of an input goes: on to the op that made it, to a leaf, or nowhere. */
+export type Edge = Node | Tensor | null;
+
+/** Gradients of a node's inputs, in their order; null where none is wanted. */
+export type Pull = (dy: Tensor) => readonly (Tensor | null | undefined)[];
+
+interface Saved {
+  handle: Tensor;
+  version: number;
+}
+
+/** One recorded op. Counted: it lives while a tensor or a later node refers to it. */
+export class Node implements GraphNode {
+  readonly shape: readonly number[];
+  private saved: Saved[] = [];
+  private refs = 0;
+  private freed = false;
+
+  constructor(
+    readonly op: string,
+    output: Tensor,
+    readonly edges: readonly Edge[],
+    private pullback: Pull | null,
+  ) {
+    this.shape = output.shape;
+    for (const edge of edges) if (edge instanceof Node) edge.retain();
+  }
+
+  /** Holds a tensor's memory until the gradient was computed. Returns the node's own handle. */
+  save(t: Tensor): Tensor {
+    const handle = t.handle();
+    this.saved.push({ handle, version: handle.storage.version });
+    return handle;
+  }
+
+  retain(): void {
+    this.refs += 1;
+  }
+
+  release(): void {
+    this.refs -= 1;
+    if (this.refs === 0) this.free();
+  }
+
+  /** Runs the rule. Throws GradError if the graph was freed or a residual was changed in place. */
+  pull(dy: Tensor): readonly (Tensor | null | undefined)[] {
+    if (!this.pullback) {
+      throw new GradError({
+        op: "backward",
+        arg: "the graph",
+        expected: "complete",
+        got: `${this.op}, whose residuals an earlier backward() freed`,
+        hint: "Compute the loss again, or call backward({ retainGraph: true }) the first time.",
+      });
+    }
+    for (const { handle, version } of this.saved) {
+      if (handle.storage.version === version) continue;
+      throw new GradError({
+        op: `${this.op} backward`,
+        arg: "a residual",
+        expected: "unchanged since forward",
+        got: `a ${handle.dtype}${format(handle.shape)} that was written in place`,
+        hint: "Call backward() before the optimiser's step.",
+      });
+    }
+    return this.pullback(dy);
+  }
+
+  /** Drops the residuals; edges stay, so that a second backward() finds the freed node. */
+  freeResiduals(): void {
+    for (const { handle } of this.saved) handle.dispose();
+    this.saved = [];
+    this.pullback = null;
+  }
+
+  private free(): void {
+    if (this.freed) return;
+    this.freed = true;
+    this.freeResiduals();
+    for (const edge of this.edges) if (edge instanceof Node) edge.release();
+  }
+}
+
+/** The edge to an input of an op. */
+export function edgeTo(t: Tensor): Edge {
+  if (!t.requiresGrad) return null;
+  return (t.node as Node | null) ?? t;
+}
+
+/** Throws DisposedError, naming the op, if an input was freed. */
+export function checkInput(op: string, t: Tensor, index: number): void {
+  if (t instanceof Tensor) return t.checkAlive(op, `argument ${index + 1}`);
+  throw new DisposedError({
+    op,
+    arg: `argument ${index + 1}`,
+    expected: "a Tensor",
+    got: typeof t,
+  });
+}

@@ -1,0 +1,104 @@
+// op(): makes a differentiable function of a forward and a backward rule.
+import { GradError, ShapeError } from "../gpu/errors.ts";
+import { scope } from "../tensor/scope.ts";
+import { format, sameShape } from "../tensor/shape.ts";
+import { Tensor } from "../tensor/tensor.ts";
+import { checkInput, edgeTo, gradEnabled, Node, noGrad } from "./graph.ts";
+
+type Grads = readonly (Tensor | readonly Tensor[] | null | undefined)[];
+
+export interface Rule<A extends unknown[], R extends Record<string, unknown>> {
+  /** Computes the result, and what backward needs. The result must be a new tensor. */
+  forward: (...args: A) => readonly [Tensor, R];
+  /**
+   * Gradients of the arguments, in their order, each of its argument's shape; null where none is.
+   * `needs[i]` says whether argument i wants one: skip the work where it does not.
+   */
+  backward: (dy: Tensor, residuals: R, needs: { [K in keyof A]-?: boolean }) => Grads;
+}
+
+/** The tensors of one argument: itself, the members of a list, or none. */
+function tensorsOf(arg: unknown): readonly Tensor[] {
+  if (arg instanceof Tensor) return [arg];
+  return Array.isArray(arg) && arg[0] instanceof Tensor ? arg : [];
+}
+
+/**
+ * Makes a differentiable op. Arguments may be tensors, lists of tensors, and anything else (which
+ * gets no gradient). Temporaries of both rules are freed; what is saved lives until backward.
+ * @param name  the op's name in messages and labels
+ */
+export function op<A extends unknown[], R extends Record<string, unknown>>(
+  name: string,
+  rule: Rule<A, R>,
+): (...args: A) => Tensor {
+  return (...args) => {
+    const lists = args.map(tensorsOf);
+    const inputs = lists.flat();
+    inputs.forEach((t, i) => {
+      checkInput(name, t, i);
+    });
+    const record = gradEnabled() && inputs.some((t) => t.requiresGrad);
+    using inner = scope();
+    const [made, residuals] = noGrad(() => rule.forward(...args));
+    const y = inputs.includes(made) ? made.view(made.shape) : made;
+    if (record) y.node = recordNode(name, rule, y, lists, residuals);
+    return inner.keep(y);
+  };
+}
+
+function recordNode<A extends unknown[], R extends Record<string, unknown>>(
+  name: string,
+  rule: Rule<A, R>,
+  y: Tensor,
+  lists: readonly (readonly Tensor[])[],
+  residuals: R,
+): Node {
+  const shapes = lists.map((list) => list.map((t) => t.shape));
+  const needs = lists.map((list) => list.some((t) => t.requiresGrad));
+  const kept: Record<string, unknown> = {};
+  const node = new Node(name, y, lists.flat().map(edgeTo), (dy) => {
+    const grads = rule.backward(dy, kept as R, needs as never);
+    return shapes.flatMap((list, i) => spread(name, i, grads[i], list));
+  });
+  for (const [key, value] of Object.entries(residuals)) {
+    kept[key] = value instanceof Tensor ? node.save(value) : saveList(node, value);
+  }
+  return node;
+}
+
+function saveList(node: Node, value: unknown): unknown {
+  const isTensors = Array.isArray(value) && value[0] instanceof Tensor;
+  return isTensors ? value.map((t: Tensor) => node.save(t)) : value;
+}
+
+/** One argument's gradients as a list, checked against the shapes of its tensors. */
+function spread(
+  name: string,
+  index: number,
+  grad: Grads[number],
+  shapes: readonly (readonly number[])[],
+): (Tensor | null)[] {
+  const list = grad instanceof Tensor ? [grad] : (grad ?? []);
+  return shapes.map((shape, i) => {
+    const g = list[i] ?? null;
+    if (!g || sameShape(g.shape, shape)) return g;
+    throw new ShapeError({
+      op: `${name} backward`,
+      arg: `the gradient of argument ${index + 1}`,
+      expected: format(shape),
+      got: format(g.shape),
+    });
+  });
+}
+
+/** Throws GradError: for ops that have no gradient. */
+export function noBackward(name: string): never {
+  throw new GradError({
+    op: name,
+    arg: "the input",
+    expected: "free of gradients",
+    got: "one that wants one",
+    hint: "Use `x.detach()`.",
+  });
+}

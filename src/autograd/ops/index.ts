@@ -1,0 +1,2 @@
+// All differentiable ops. One line each, in alphabetical order.
+export { gelu } from "./gelu.ts";

@@ -1,0 +1,213 @@
+// The machine: finds a device, holds its stream and its buffer pool, and keeps the account.
+import type { AdapterClass, FoundAdapter } from "./adapter.ts";
+import { DeviceError, ValueError } from "./errors.ts";
+import { Pool } from "./pool.ts";
+import { type OpTime, Profiler } from "./profiler.ts";
+import { Stream } from "./stream.ts";
+
+export interface InitOptions {
+  /** `gpu`, `lavapipe`, `swiftshader`, or a part of the adapter's name. Default: `LOWRANK_ADAPTER`. */
+  adapter?: string;
+  /** Pass parameters as immediates where the device can. Off: through one uniform buffer. */
+  immediates?: boolean;
+  /** Features not to use even where the adapter has them, such as `subgroups`. */
+  without?: readonly string[];
+}
+
+export interface GpuStats {
+  dispatches: number;
+  submits: number;
+  /** Bytes of buffers in use now, and the most since the start or the last `resetPeak()`. */
+  bytesLive: number;
+  bytesPeak: number;
+  /** Bytes held from the driver, free buffers included. */
+  bytesReserved: number;
+  buffersLive: number;
+  tensorsLive: number;
+}
+
+const WANTED = [
+  "shader-f16",
+  "subgroups",
+  "timestamp-query",
+  "chromium-experimental-subgroup-matrix",
+] as const;
+
+/** A device and everything that belongs to it. Made by `init()`, one at a time. */
+export class Gpu {
+  readonly stream: Stream;
+  readonly pool: Pool;
+  readonly features: ReadonlySet<string>;
+  readonly limits: GPUSupportedLimits;
+  readonly adapterClass: AdapterClass;
+  readonly origin: FoundAdapter["origin"];
+  readonly description: string;
+  readonly info: GPUAdapterInfo;
+  readonly immediates: boolean;
+  /** How many tensors are alive; kept by `src/tensor`. */
+  tensorsLive = 0;
+  /** Pipelines, layouts and bind groups of this device; kept by `src/kernels`. */
+  readonly cache = new Map<string, unknown>();
+
+  constructor(
+    readonly device: GPUDevice,
+    found: FoundAdapter,
+    options: InitOptions,
+  ) {
+    this.features = new Set(device.features);
+    this.limits = device.limits;
+    this.adapterClass = found.adapterClass;
+    this.origin = found.origin;
+    this.description = found.description;
+    this.info = found.adapter.info;
+    const canImmediates = "setImmediates" in GPUComputePassEncoder.prototype;
+    this.immediates = (options.immediates ?? true) && canImmediates;
+    this.stream = new Stream(device, this.immediates, found.adapterClass !== "gpu");
+    this.pool = new Pool(device, () => this.stream.flush());
+  }
+
+  stats(): GpuStats {
+    const { bytesLive, bytesPeak, bytesReserved, buffersLive } = this.pool;
+    const { dispatches, submits } = this.stream;
+    const { tensorsLive } = this;
+    return {
+      dispatches,
+      submits,
+      bytesLive,
+      bytesPeak,
+      bytesReserved,
+      buffersLive,
+      tensorsLive,
+    };
+  }
+
+  /** Starts a new measurement of `bytesPeak`. */
+  resetPeak(): void {
+    this.pool.resetPeak();
+  }
+
+  /** Waits until all work recorded so far has run; throws what went wrong on the way. */
+  async sync(): Promise<void> {
+    await this.stream.sync();
+  }
+
+  /**
+   * Runs `fn` with every dispatch in a timestamped pass of its own.
+   * @returns GPU time per kernel label, longest first.
+   * @throws DeviceError where the device has no `timestamp-query`.
+   */
+  async profile(fn: () => unknown): Promise<OpTime[]> {
+    if (!this.features.has("timestamp-query")) {
+      throw new DeviceError({
+        op: "profile",
+        arg: "the device",
+        expected: "one with timestamp-query",
+      });
+    }
+    this.stream.flush();
+    const profiler = new Profiler(this.device);
+    this.stream.profiler = profiler;
+    try {
+      await fn();
+      await this.stream.sync();
+    } finally {
+      this.stream.profiler = null;
+    }
+    return profiler.finish(this.device);
+  }
+
+  /** Frees the device. Tensors made on it can no longer be used. */
+  dispose(): void {
+    if (current !== this) return;
+    current = null;
+    this.stream.destroy(this.pool);
+    this.cache.clear();
+    this.device.destroy();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}
+
+let current: Gpu | null = null;
+let starting: Promise<Gpu> | null = null;
+
+/** The device in use. Throws DeviceError before `init()`. */
+export function gpu(op = "gpu"): Gpu {
+  if (!current) {
+    throw new DeviceError({
+      op,
+      arg: "the device",
+      expected: "ready",
+      got: "none",
+      hint: "Call `await init()` first.",
+    });
+  }
+  return current;
+}
+
+/**
+ * Finds a device and makes it the one in use: the one asked for, else a real GPU, else an installed
+ * software device, else the embedded SwiftShader. Returns the device in use if there is one already.
+ * @throws DeviceError listing what was tried, where there is none.
+ */
+export async function init(options: InitOptions = {}): Promise<Gpu> {
+  if (current) {
+    if (options.adapter && options.adapter !== current.adapterClass) {
+      throw new ValueError({
+        op: "init",
+        arg: "adapter",
+        expected: `the one in use (${current.adapterClass})`,
+        got: options.adapter,
+        hint: "Dispose of the device in use first: `gpu.dispose()`.",
+      });
+    }
+    return current;
+  }
+  starting ??= start(options).finally(() => {
+    starting = null;
+  });
+  return starting;
+}
+
+async function start(options: InitOptions): Promise<Gpu> {
+  const isNode = typeof process !== "undefined" && Boolean(process.versions?.node);
+  const { findAdapter } = isNode
+    ? await import("./entry.node.ts")
+    : await import("./entry.browser.ts");
+  const asked = options.adapter ?? (isNode ? process.env.LOWRANK_ADAPTER : undefined);
+  const found = await findAdapter(asked || undefined);
+  const { adapter } = found;
+  const features = WANTED.filter(
+    (f) => adapter.features.has(f) && !options.without?.includes(f),
+  ) as GPUFeatureName[];
+  const device = await adapter.requestDevice({
+    label: "lowrank",
+    requiredFeatures: features,
+    requiredLimits: ownLimits(adapter),
+  });
+  current = new Gpu(device, found, options);
+  return current;
+}
+
+/** The adapter's own limits instead of the defaults; those the binding does not know are left out. */
+function ownLimits(adapter: GPUAdapter): Record<string, number> {
+  const names = [
+    "maxBufferSize",
+    "maxStorageBufferBindingSize",
+    "maxStorageBuffersPerShaderStage",
+    "maxComputeWorkgroupStorageSize",
+    "maxComputeInvocationsPerWorkgroup",
+    "maxComputeWorkgroupSizeX",
+    "maxComputeWorkgroupSizeY",
+    "maxComputeWorkgroupsPerDimension",
+    "maxImmediateSize",
+  ];
+  const limits: Record<string, number> = {};
+  for (const name of names) {
+    const value = (adapter.limits as unknown as Record<string, number | undefined>)[name];
+    if (value !== undefined) limits[name] = value;
+  }
+  return limits;
+}

@@ -1,0 +1,21 @@
+// total += x in place: how gradients are summed.
+import { ShapeError } from "../gpu/errors.ts";
+import { format, sameShape } from "../tensor/shape.ts";
+import type { Tensor } from "../tensor/tensor.ts";
+import { grid, ownKernel } from "./kernel.ts";
+
+const kernel = ownKernel("accumulate");
+
+/** Adds x to total, in place. Both f32 of one shape; they must not share memory. */
+export function accumulate(total: Tensor, x: Tensor): void {
+  if (!sameShape(total.shape, x.shape)) {
+    throw new ShapeError({
+      op: "accumulate",
+      arg: "x",
+      expected: format(total.shape),
+      got: format(x.shape),
+    });
+  }
+  const groups = grid(Math.ceil(x.size / 64));
+  kernel.run("accumulate", { tensors: { total, x }, params: { n: x.size }, groups });
+}

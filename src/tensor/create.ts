@@ -1,0 +1,193 @@
+// Making tensors from numbers, constants and random numbers.
+import { gpu } from "../gpu/device.ts";
+import { ShapeError, ValueError } from "../gpu/errors.ts";
+import { bytesPerElement, type DType, encode } from "./dtype.ts";
+import type { Nested } from "./inspect.ts";
+import { nextKey, philox4x32, type Words } from "./philox.ts";
+import { currentScope } from "./scope.ts";
+import { checkShape, format, type Shape, sizeOf } from "./shape.ts";
+import { Tensor } from "./tensor.ts";
+
+/** Uploads the raw bytes of a tensor. Throws ShapeError where their number does not fit the shape. */
+export function fromBytes(bytes: Uint8Array, shape: Shape, dtype: DType, op = "tensor"): Tensor {
+  checkShape(op, shape);
+  const expected = sizeOf(shape) * bytesPerElement(dtype);
+  if (bytes.byteLength !== expected) {
+    throw new ShapeError({
+      op,
+      arg: "values",
+      expected: `${sizeOf(shape)} elements of ${dtype} for shape ${format(shape)}`,
+      got: `${bytes.byteLength / bytesPerElement(dtype)}`,
+    });
+  }
+  const t = Tensor.empty(op, shape, dtype);
+  const padded = new Uint8Array(Math.ceil(expected / 4) * 4);
+  padded.set(bytes);
+  t.storage.gpu.stream.write(t.storage.block, t.storage.byteOffset, padded);
+  return t;
+}
+
+/**
+ * A tensor from a number, nested arrays, or flat values with a shape.
+ * @param values  numbers; nested arrays must be rectangular
+ * @param shape  the shape, needed for flat typed arrays of more than one axis
+ * @param dtype  default: i32 for Int32Array, u32 for Uint32Array, else f32
+ */
+export function tensor(values: Nested | ArrayLike<number>, shape?: Shape, dtype?: DType): Tensor {
+  gpu("tensor");
+  const kind = dtype ?? dtypeOf(values);
+  if (ArrayBuffer.isView(values)) {
+    const flat = values as unknown as ArrayLike<number>;
+    const dims = shape ?? [flat.length];
+    checkCount(flat.length, dims);
+    return fromBytes(encode(flat, kind), dims, kind);
+  }
+  const nested = values as Nested;
+  const own = shapeOfNested(nested);
+  const flat: number[] = [];
+  flatten(nested, own, 0, flat);
+  const dims = shape ?? own;
+  checkCount(flat.length, dims);
+  return fromBytes(encode(flat, kind), dims, kind);
+}
+
+function checkCount(got: number, shape: Shape): void {
+  checkShape("tensor", shape);
+  if (got === sizeOf(shape)) return;
+  throw new ShapeError({
+    op: "tensor",
+    arg: "values",
+    expected: `${sizeOf(shape)} numbers for shape ${format(shape)}`,
+    got: `${got}`,
+  });
+}
+
+function dtypeOf(values: unknown): DType {
+  if (values instanceof Int32Array) return "i32";
+  return values instanceof Uint32Array ? "u32" : "f32";
+}
+
+function shapeOfNested(values: Nested): number[] {
+  const shape: number[] = [];
+  for (let at: Nested | undefined = values; Array.isArray(at); at = at[0]) shape.push(at.length);
+  return shape;
+}
+
+function flatten(values: Nested, shape: Shape, depth: number, out: number[]): void {
+  if (!Array.isArray(values)) {
+    if (depth === shape.length && typeof values === "number") {
+      out.push(values);
+      return;
+    }
+  } else if (values.length === shape[depth]) {
+    for (const part of values) flatten(part, shape, depth + 1, out);
+    return;
+  }
+  throw new ShapeError({
+    op: "tensor",
+    arg: "values",
+    expected: `nested arrays of numbers of shape ${format(shape)}`,
+    got: Array.isArray(values) ? `${values.length} parts at depth ${depth}` : `${values}`,
+    hint: "All rows must have the same length.",
+  });
+}
+
+/** A tensor of zeros. */
+export function zeros(shape: Shape, dtype: DType = "f32"): Tensor {
+  checkShape("zeros", shape);
+  const t = Tensor.empty("zeros", shape, dtype);
+  const { block, byteOffset } = t.storage;
+  t.storage.gpu.stream.clear(block, byteOffset, Math.ceil(t.bytes / 4) * 4);
+  return t;
+}
+
+/** A tensor with `value` everywhere. */
+export function full(shape: Shape, value: number, dtype: DType = "f32"): Tensor {
+  checkShape("full", shape);
+  if (value === 0) return zeros(shape, dtype);
+  return fromBytes(
+    encode(new Float64Array(sizeOf(shape)).fill(value), dtype),
+    shape,
+    dtype,
+    "full",
+  );
+}
+
+export function ones(shape: Shape, dtype: DType = "f32"): Tensor {
+  return full(shape, 1, dtype);
+}
+
+/** start, start + step, … below `end`. `arange(n)` counts from 0. */
+export function arange(start: number, end?: number, step = 1, dtype: DType = "f32"): Tensor {
+  const [from, to] = end === undefined ? [0, start] : [start, end];
+  if (!(step !== 0 && Number.isFinite(step))) {
+    throw new ValueError({
+      op: "arange",
+      arg: "step",
+      expected: "finite and not 0",
+      got: `${step}`,
+    });
+  }
+  const n = Math.max(0, Math.ceil((to - from) / step));
+  return tensor(
+    Float64Array.from({ length: n }, (_, i) => from + i * step),
+    [n],
+    dtype,
+  );
+}
+
+/** `n` words of random bits, from a key drawn now. */
+function randomWords(n: number): Uint32Array {
+  const key = nextKey();
+  const words = new Uint32Array(Math.ceil(n / 4) * 4);
+  const counter: Words = [0, 0, 0, 0];
+  for (let i = 0; i < words.length; i += 4) {
+    counter[0] = i / 4;
+    words.set(philox4x32(counter, key), i);
+  }
+  return words;
+}
+
+/** Uniform numbers in [low, high), from `manualSeed`'s stream. */
+export function rand(shape: Shape, low = 0, high = 1): Tensor {
+  checkShape("rand", shape);
+  const n = sizeOf(shape);
+  const words = randomWords(n);
+  const values = Float32Array.from(
+    { length: n },
+    (_, i) => low + (high - low) * ((words[i]! >>> 8) / 2 ** 24),
+  );
+  return tensor(values, shape);
+}
+
+/** Normal numbers by Box and Muller's method, from `manualSeed`'s stream. */
+export function randn(shape: Shape, mean = 0, std = 1): Tensor {
+  checkShape("randn", shape);
+  const n = sizeOf(shape);
+  const words = randomWords(n + (n % 2));
+  const values = new Float32Array(n);
+  for (let i = 0; i < n; i += 2) {
+    const radius = Math.sqrt(-2 * Math.log((words[i]! + 1) / (2 ** 32 + 1)));
+    const angle = 2 * Math.PI * (words[i + 1]! / 2 ** 32);
+    values[i] = mean + std * radius * Math.cos(angle);
+    if (i + 1 < n) values[i + 1] = mean + std * radius * Math.sin(angle);
+  }
+  return tensor(values, shape);
+}
+
+/** A leaf that wants a gradient and outlives scopes. Takes the tensor over; it must be f32. */
+export function parameter(t: Tensor): Tensor {
+  t.checkAlive("parameter");
+  if (!t.isLeaf) {
+    throw new ValueError({
+      op: "parameter",
+      arg: "the tensor",
+      expected: "a leaf",
+      got: "the result of an op",
+      hint: "Use `x.detach()`.",
+    });
+  }
+  t.requiresGrad = true;
+  if (currentScope()) t.persist();
+  return t;
+}

@@ -1,0 +1,77 @@
+// Philox-4x32-10, the counter-based generator behind every random number here.
+// Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
+// `src/kernels/wgsl/lib/philox.wgsl` is its twin on the GPU; both give the same bits.
+
+const M0 = 0xd2511f53;
+const M1 = 0xcd9e8d57;
+const W0 = 0x9e3779b9;
+const W1 = 0xbb67ae85;
+
+/** High 32 bits of a 32-bit product, from 16-bit halves. */
+function mulHigh(a: number, b: number): number {
+  const aLow = a & 0xffff;
+  const aHigh = a >>> 16;
+  const bLow = b & 0xffff;
+  const bHigh = b >>> 16;
+  const low = aLow * bLow;
+  const mid = aHigh * bLow + (low >>> 16);
+  const carry = aLow * bHigh + (mid % 0x10000);
+  return (aHigh * bHigh + Math.floor(mid / 0x10000) + Math.floor(carry / 0x10000)) >>> 0;
+}
+
+export type Words = [number, number, number, number];
+
+/** Four random words for a counter of four words and a key of two. */
+export function philox4x32(counter: Readonly<Words>, key: readonly [number, number]): Words {
+  let [c0, c1, c2, c3] = counter;
+  let [k0, k1] = key;
+  for (let round = 0; round < 10; round++) {
+    const high0 = mulHigh(M0, c0);
+    const low0 = Math.imul(M0, c0) >>> 0;
+    const high1 = mulHigh(M1, c2);
+    const low1 = Math.imul(M1, c2) >>> 0;
+    c0 = (high1 ^ c1 ^ k0) >>> 0;
+    c1 = low1;
+    c2 = (high0 ^ c3 ^ k1) >>> 0;
+    c3 = low0;
+    k0 = (k0 + W0) >>> 0;
+    k1 = (k1 + W1) >>> 0;
+  }
+  return [c0, c1, c2, c3];
+}
+
+/** A key of two words: what one random op draws with. */
+export type Key = readonly [number, number];
+
+/** A seed and how many keys were drawn from it. */
+export interface RandomState {
+  seed: number;
+  drawn: number;
+}
+
+let state: RandomState = { seed: 0, drawn: 0 };
+
+/** Restarts the random numbers. The same seed gives the same numbers on every adapter. */
+export function manualSeed(seed: number): void {
+  state = { seed: seed >>> 0, drawn: 0 };
+}
+
+export function randomState(): RandomState {
+  return { ...state };
+}
+
+export function setRandomState(to: RandomState): void {
+  state = { ...to };
+}
+
+/** A fresh key: (seed, how many were drawn before). */
+export function nextKey(): Key {
+  const key: Key = [state.seed, state.drawn >>> 0];
+  state.drawn += 1;
+  return key;
+}
+
+/** The threshold t = floor(p·2^32): an element is kept where its word is at least t. */
+export function dropThreshold(p: number): number {
+  return Math.min(Math.floor(p * 2 ** 32), 0xffffffff);
+}

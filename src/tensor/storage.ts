@@ -1,0 +1,47 @@
+// A range of a GPU buffer, shared by the tensors that view it and counted.
+import { type Gpu, gpu } from "../gpu/device.ts";
+import type { Block } from "../gpu/pool.ts";
+
+export class Storage {
+  /** Counts in-place changes, so that autograd notices a changed residual. */
+  version = 0;
+  private refs = 1;
+
+  private constructor(
+    readonly gpu: Gpu,
+    readonly block: Block,
+    readonly byteOffset: number,
+    readonly byteLength: number,
+    private readonly owner: Storage | null,
+  ) {}
+
+  /** Reserves at least `bytes`, with arbitrary contents. */
+  static allocate(op: string, bytes: number): Storage {
+    const device = gpu(op);
+    return new Storage(device, device.pool.acquire(op, bytes), 0, bytes, null);
+  }
+
+  /** A part of this storage that keeps it alive. `byteOffset` must be a multiple of 256. */
+  slice(byteOffset: number, byteLength: number): Storage {
+    this.retain();
+    return new Storage(this.gpu, this.block, this.byteOffset + byteOffset, byteLength, this);
+  }
+
+  retain(): this {
+    this.refs += 1;
+    return this;
+  }
+
+  /** Gives the buffer back once nobody holds it. */
+  release(): void {
+    this.refs -= 1;
+    if (this.refs > 0) return;
+    if (this.owner) this.owner.release();
+    else this.gpu.pool.release(this.block);
+  }
+
+  /** Whether more than one tensor holds this memory. */
+  get shared(): boolean {
+    return this.refs > 1;
+  }
+}

@@ -1,0 +1,215 @@
+// Tensor: a shape, an element type and a storage. It has no ops; `autograd/methods.ts` adds them.
+import { gpu } from "../gpu/device.ts";
+import { DisposedError, ShapeError } from "../gpu/errors.ts";
+import { bytesPerElement, type DType, decode } from "./dtype.ts";
+import { formatTensor, type Nested, nest } from "./inspect.ts";
+import { currentScope, type Scope } from "./scope.ts";
+import { format, type Shape, sizeOf } from "./shape.ts";
+import { Storage } from "./storage.ts";
+
+/** What the graph knows of the op that made a tensor. `src/autograd` fills it. */
+export interface GraphNode {
+  readonly op: string;
+  retain(): void;
+  release(): void;
+}
+
+/** What stays of a tensor for its finalizer once the tensor itself is gone. */
+interface Holdings {
+  storage: Storage;
+  node: GraphNode | null;
+  freed: boolean;
+}
+
+function free(holdings: Holdings): void {
+  if (holdings.freed) return;
+  holdings.freed = true;
+  holdings.storage.gpu.tensorsLive -= 1;
+  holdings.storage.release();
+  holdings.node?.release();
+}
+
+const lost = new FinalizationRegistry<Holdings>(free);
+
+export class Tensor {
+  readonly shape: Shape;
+  readonly dtype: DType;
+  readonly size: number;
+  /** The scope that will free it. */
+  scope: Scope | null = null;
+  /** Sum of the gradients that `backward()` brought to this leaf. */
+  grad: Tensor | null = null;
+  private wantsGrad = false;
+  private readonly holdings: Holdings;
+
+  /** Takes over one reference to `storage`. */
+  constructor(storage: Storage, shape: Shape, dtype: DType) {
+    this.shape = shape;
+    this.dtype = dtype;
+    this.size = sizeOf(shape);
+    this.holdings = { storage, node: null, freed: false };
+    storage.gpu.tensorsLive += 1;
+    currentScope()?.add(this);
+    lost.register(this, this.holdings, this);
+  }
+
+  /** A tensor with arbitrary contents. */
+  static empty(op: string, shape: Shape, dtype: DType): Tensor {
+    const bytes = Math.ceil((sizeOf(shape) * bytesPerElement(dtype)) / 4) * 4;
+    return new Tensor(Storage.allocate(op, bytes), shape, dtype);
+  }
+
+  get rank(): number {
+    return this.shape.length;
+  }
+
+  /** Bytes of its elements. */
+  get bytes(): number {
+    return this.size * bytesPerElement(this.dtype);
+  }
+
+  get disposed(): boolean {
+    return this.holdings.freed;
+  }
+
+  get storage(): Storage {
+    this.checkAlive("storage");
+    return this.holdings.storage;
+  }
+
+  /** The op that made it, while a graph is recorded. */
+  get node(): GraphNode | null {
+    return this.holdings.node;
+  }
+
+  set node(node: GraphNode | null) {
+    node?.retain();
+    this.holdings.node?.release();
+    this.holdings.node = node;
+  }
+
+  /** Whether gradients flow to or through this tensor. */
+  get requiresGrad(): boolean {
+    return this.wantsGrad || this.holdings.node !== null;
+  }
+
+  /** Marks a leaf as wanting a gradient, or not. */
+  set requiresGrad(value: boolean) {
+    if (value && this.dtype !== "f32") {
+      throw new ShapeError({
+        op: "requiresGrad",
+        arg: "the tensor",
+        expected: "f32",
+        got: this.dtype,
+        hint: "Cast it: `x.cast('f32')`. f16 and bf16 are for frozen weights.",
+      });
+    }
+    this.wantsGrad = value;
+  }
+
+  get isLeaf(): boolean {
+    return this.holdings.node === null;
+  }
+
+  /** Throws DisposedError once the tensor was freed. */
+  checkAlive(op: string, arg = "the tensor"): void {
+    if (!this.holdings.freed) return;
+    throw new DisposedError({
+      op,
+      arg,
+      expected: "alive",
+      got: `a freed ${this.dtype}${format(this.shape)}`,
+      hint: "Its scope has closed: hand it out with `s.keep(x)`.",
+    });
+  }
+
+  /** A second handle on the same memory, owned by the caller and by no scope. */
+  handle(): Tensor {
+    return this.view(this.shape).persist();
+  }
+
+  /** The same memory under another shape of the same size, with no graph. */
+  view(shape: Shape): Tensor {
+    return new Tensor(this.storage.retain(), shape, this.dtype);
+  }
+
+  /** A copy of the elements in memory of its own, with no graph. */
+  clone(): Tensor {
+    const copy = Tensor.empty("clone", this.shape, this.dtype);
+    const { storage } = copy;
+    const bytes = Math.ceil(this.bytes / 4) * 4;
+    storage.gpu.stream.copy(this.storage.block, this.storage.byteOffset, storage.block, 0, bytes);
+    return copy;
+  }
+
+  /** Takes it out of its scope: it lives until `dispose()` or until nothing refers to it. */
+  persist(): this {
+    this.scope?.remove(this);
+    return this;
+  }
+
+  /** Frees it. Memory goes back to the pool once no graph and no view needs it. */
+  dispose(): void {
+    if (this.holdings.freed) return;
+    this.scope?.remove(this);
+    lost.unregister(this);
+    free(this.holdings);
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  /** All elements, row-major: Float32Array for f32, f16 and bf16, Int32Array or Uint32Array. */
+  async data(): Promise<Float32Array | Int32Array | Uint32Array> {
+    return decode(await this.rawBytes(), this.dtype);
+  }
+
+  /** The stored bytes as they are. */
+  async rawBytes(): Promise<Uint8Array<ArrayBuffer>> {
+    this.checkAlive("data");
+    const { storage, bytes } = this;
+    const padded = Math.ceil(bytes / 4) * 4;
+    const buffer = await storage.gpu.stream.read(storage.block, storage.byteOffset, padded);
+    return new Uint8Array(buffer, 0, bytes);
+  }
+
+  /** The one element of a tensor of size 1. */
+  async item(): Promise<number> {
+    if (this.size !== 1) {
+      throw new ShapeError({
+        op: "item",
+        arg: "the tensor",
+        expected: "of size 1",
+        got: format(this.shape),
+        hint: "Use `await x.data()` or `await x.array()`.",
+      });
+    }
+    return (await this.data())[0]!;
+  }
+
+  /** The elements as nested arrays of the tensor's shape. */
+  async array(): Promise<Nested> {
+    return nest(await this.data(), this.shape);
+  }
+
+  /** The values as text, long axes shortened in the middle, as NumPy prints them. */
+  async print(): Promise<string> {
+    return formatTensor(await this.data(), this.shape, this.dtype);
+  }
+
+  toString(): string {
+    return `Tensor(${this.dtype}${format(this.shape)}${this.disposed ? ", freed" : ""})`;
+  }
+}
+
+/** Throws unless the device that holds the tensor is the one in use. */
+export function checkDevice(op: string, t: Tensor): void {
+  if (t.storage.gpu === gpu(op)) return;
+  throw new DisposedError({
+    op,
+    arg: "the tensor",
+    expected: "on the device in use",
+    got: "one of a device that was disposed of",
+  });
+}
