@@ -127,11 +127,9 @@ export function edgeTo(t: Tensor): Edge {
 
 /** Throws DisposedError, naming the op, if an input was freed. */
 export function checkInput(op: string, t: Tensor, index: number): void {
-  if (t instanceof Tensor) return t.checkAlive(op, `argument ${index + 1}`);
-  throw new DisposedError({
-    op,
-    arg: `argument ${index + 1}`,
-    expected: "a Tensor",
-    got: typeof t,
-  });
+  const arg = `argument ${index + 1}`;
+  if (!(t instanceof Tensor)) {
+    throw new DisposedError({ op, arg, expected: "a Tensor", got: typeof t });
+  }
+  t.checkAlive(op, arg);
 }
