@@ -18,6 +18,321 @@ fn accumulate(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgro
   }
 }
 `,
+  "attention": `// Attention with grouped key/value heads, without a [T, keys] buffer (Dao 2023, arXiv 2307.08691).
+//   q, y: [B, T, H, d]   k, v: [B, S, Hkv, d], of which the first "keys" rows count
+//   s = scale · q·kᵀ     p = softmax(s)     y = p·v     lse = log Σ exp(s)
+//   D = Σ dy·y           ds = p · (dy·vᵀ − D)
+//   dv = pᵀ·dy           dq = scale · ds·k     dk = scale · dsᵀ·q
+// Causal: query i stands at position keys − T + i and sees the keys up to that one.
+// The G = H/Hkv query heads of a key/value head, and their queries, are its rows: row = i·G + g.
+// One invocation holds one row (or, for dk and dv, one key) in registers and walks along the other
+// side four at a time. All of a workgroup walk together, so that what they read is the same for all:
+// software adapters load it once, GPUs broadcast it. There is no workgroup memory and no barrier.
+
+override CAUSAL: bool = true;
+override LANES: u32 = 8; // invocations in a workgroup
+const D4: u32 = 16; // d / 4
+
+struct Params {
+  T: u32,
+  S: u32,
+  H: u32,
+  Hkv: u32,
+  keys: u32,
+  scale: f32,
+}
+
+@group(0) @binding(0) var<storage> q: array<vec4<f32>>;
+@group(0) @binding(1) var<storage> k: array<vec4<f32>>;
+@group(0) @binding(2) var<storage> v: array<vec4<f32>>;
+@group(0) @binding(3) var<storage> dy: array<vec4<f32>>;
+@group(0) @binding(4) var<storage> y_in: array<vec4<f32>>;
+@group(0) @binding(5) var<storage> lse_in: array<f32>; // [B, Hkv, rows]
+@group(0) @binding(6) var<storage> dot_in: array<f32>; // D, [B, Hkv, rows]
+@group(0) @binding(7) var<storage, read_write> y: array<vec4<f32>>;
+@group(0) @binding(8) var<storage, read_write> lse: array<f32>;
+@group(0) @binding(9) var<storage, read_write> dq: array<vec4<f32>>;
+@group(0) @binding(10) var<storage, read_write> dot_out: array<f32>;
+@group(0) @binding(11) var<storage, read_write> dk: array<vec4<f32>>;
+@group(0) @binding(12) var<storage, read_write> dv: array<vec4<f32>>;
+var<immediate> params: Params;
+
+const HIDDEN = -1e30; // finite: WGSL may assume that there are no infinities
+
+// The last key that query i sees. Called only where there are keys.
+fn last_key(i: u32) -> u32 {
+  return select(params.keys - 1u, params.keys - params.T + i, CAUSAL);
+}
+
+// Where the vectors of one query and one key begin, counted in vec4s.
+fn query_at(b: u32, i: u32, head: u32) -> u32 {
+  return ((b * params.T + i) * params.H + head) * D4;
+}
+
+fn key_at(b: u32, key: u32, kv: u32) -> u32 {
+  return ((b * params.S + min(key, params.keys - 1u)) * params.Hkv + kv) * D4;
+}
+
+fn four_from(n: u32) -> vec4<u32> {
+  return vec4<u32>(n, n + 1u, n + 2u, n + 3u);
+}
+
+@compute @workgroup_size(LANES)
+fn attention_forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+  let b = group.z;
+  let kv = group.y;
+  let G = params.H / params.Hkv;
+  let rows = params.T * G;
+  let first = group.x * LANES;
+  let row = min(first + lane, rows - 1u);
+  let at = query_at(b, row / G, kv * G + row % G);
+  let last = last_key(row / G);
+  // The same for the whole workgroup: up to the last key that its last row sees.
+  let end = select(params.keys, last_key(min(first + LANES - 1u, rows - 1u) / G) + 1u, CAUSAL);
+  var query: array<vec4<f32>, D4>;
+  var sum: array<vec4<f32>, D4>;
+  for (var j = 0u; j < D4; j++) {
+    query[j] = params.scale * q[at + j];
+  }
+  var highest = HIDDEN;
+  var weight = 0.0;
+  for (var key = 0u; key < end; key += 4u) {
+    let k0 = key_at(b, key, kv);
+    let k1 = key_at(b, key + 1u, kv);
+    let k2 = key_at(b, key + 2u, kv);
+    let k3 = key_at(b, key + 3u, kv);
+    var s = vec4<f32>();
+    for (var j = 0u; j < D4; j++) {
+      let a = query[j];
+      s += vec4<f32>(dot(a, k[k0 + j]), dot(a, k[k1 + j]), dot(a, k[k2 + j]), dot(a, k[k3 + j]));
+    }
+    let visible = four_from(key) <= vec4<u32>(last);
+    s = select(vec4<f32>(HIDDEN), s, visible);
+    let top = max(highest, max(max(s.x, s.y), max(s.z, s.w)));
+    let keep = exp(max(highest - top, -80.0));
+    let p = select(vec4<f32>(), exp(max(s - top, vec4<f32>(-80.0))), visible);
+    weight = weight * keep + ((p.x + p.y) + (p.z + p.w));
+    for (var j = 0u; j < D4; j++) {
+      sum[j] = sum[j] * keep
+        + ((p.x * v[k0 + j] + p.y * v[k1 + j]) + (p.z * v[k2 + j] + p.w * v[k3 + j]));
+    }
+    highest = top;
+  }
+  if (first + lane >= rows) {
+    return;
+  }
+  let inverse = select(0.0, 1.0 / weight, weight > 0.0);
+  for (var j = 0u; j < D4; j++) {
+    y[at + j] = sum[j] * inverse;
+  }
+  lse[(b * params.Hkv + kv) * rows + row] = select(0.0, highest + log(weight), weight > 0.0);
+}
+
+@compute @workgroup_size(LANES)
+fn attention_backward_q(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+  let b = group.z;
+  let kv = group.y;
+  let G = params.H / params.Hkv;
+  let rows = params.T * G;
+  let first = group.x * LANES;
+  let row = min(first + lane, rows - 1u);
+  let at = query_at(b, row / G, kv * G + row % G);
+  let last = last_key(row / G);
+  let end = select(params.keys, last_key(min(first + LANES - 1u, rows - 1u) / G) + 1u, CAUSAL);
+  var query: array<vec4<f32>, D4>;
+  var gradient: array<vec4<f32>, D4>;
+  var sum: array<vec4<f32>, D4>;
+  var D = 0.0;
+  for (var j = 0u; j < D4; j++) {
+    query[j] = params.scale * q[at + j];
+    gradient[j] = dy[at + j];
+    D += dot(gradient[j], y_in[at + j]);
+  }
+  let statistics = (b * params.Hkv + kv) * rows + row;
+  let log_weight = lse_in[statistics];
+  for (var key = 0u; key < end; key += 4u) {
+    let k0 = key_at(b, key, kv);
+    let k1 = key_at(b, key + 1u, kv);
+    let k2 = key_at(b, key + 2u, kv);
+    let k3 = key_at(b, key + 3u, kv);
+    var s = vec4<f32>();
+    var dp = vec4<f32>();
+    for (var j = 0u; j < D4; j++) {
+      let a = query[j];
+      s += vec4<f32>(dot(a, k[k0 + j]), dot(a, k[k1 + j]), dot(a, k[k2 + j]), dot(a, k[k3 + j]));
+      let c = gradient[j];
+      dp += vec4<f32>(dot(c, v[k0 + j]), dot(c, v[k1 + j]), dot(c, v[k2 + j]), dot(c, v[k3 + j]));
+    }
+    let p = exp(clamp(s - log_weight, vec4<f32>(-80.0), vec4<f32>(0.0)));
+    let ds = select(vec4<f32>(), p * (dp - D), four_from(key) <= vec4<u32>(last));
+    for (var j = 0u; j < D4; j++) {
+      sum[j] += (ds.x * k[k0 + j] + ds.y * k[k1 + j]) + (ds.z * k[k2 + j] + ds.w * k[k3 + j]);
+    }
+  }
+  if (first + lane >= rows) {
+    return;
+  }
+  for (var j = 0u; j < D4; j++) {
+    dq[at + j] = params.scale * sum[j];
+  }
+  dot_out[statistics] = D;
+}
+
+@compute @workgroup_size(LANES)
+fn attention_backward_kv(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+  let b = group.z;
+  let kv = group.y;
+  let G = params.H / params.Hkv;
+  let first = group.x * LANES;
+  let key = first + lane;
+  let at = ((b * params.S + min(key, params.S - 1u)) * params.Hkv + kv) * D4;
+  let past = params.keys - params.T;
+  // The first query that sees any key of this workgroup.
+  let begin = select(0u, first - min(first, past), CAUSAL);
+  var own_k: array<vec4<f32>, D4>;
+  var own_v: array<vec4<f32>, D4>;
+  var sum_k: array<vec4<f32>, D4>;
+  var sum_v: array<vec4<f32>, D4>;
+  for (var j = 0u; j < D4; j++) {
+    own_k[j] = params.scale * k[at + j];
+    own_v[j] = v[at + j];
+  }
+  for (var g = 0u; g < G; g++) {
+    let head = kv * G + g;
+    for (var i = begin; i < params.T; i += 4u) {
+      let queries = four_from(i);
+      let real = min(queries, vec4<u32>(params.T - 1u));
+      let i0 = query_at(b, real.x, head);
+      let i1 = query_at(b, real.y, head);
+      let i2 = query_at(b, real.z, head);
+      let i3 = query_at(b, real.w, head);
+      var s = vec4<f32>();
+      var dp = vec4<f32>();
+      for (var j = 0u; j < D4; j++) {
+        let a = own_k[j];
+        s += vec4<f32>(dot(a, q[i0 + j]), dot(a, q[i1 + j]), dot(a, q[i2 + j]), dot(a, q[i3 + j]));
+        let c = own_v[j];
+        dp += vec4<f32>(dot(c, dy[i0 + j]), dot(c, dy[i1 + j]), dot(c, dy[i2 + j]), dot(c, dy[i3 + j]));
+      }
+      let r = ((b * params.Hkv + kv) * params.T + real) * G + g;
+      let log_weight = vec4<f32>(lse_in[r.x], lse_in[r.y], lse_in[r.z], lse_in[r.w]);
+      let D = vec4<f32>(dot_in[r.x], dot_in[r.y], dot_in[r.z], dot_in[r.w]);
+      let seen = select(vec4<u32>(params.keys), queries + past + 1u, CAUSAL);
+      let visible = (queries == real) & (vec4<u32>(key) < seen) & vec4<bool>(key < params.keys);
+      let p = select(vec4<f32>(), exp(clamp(s - log_weight, vec4<f32>(-80.0), vec4<f32>(0.0))), visible);
+      let ds = p * (dp - D);
+      for (var j = 0u; j < D4; j++) {
+        sum_v[j] += (p.x * dy[i0 + j] + p.y * dy[i1 + j]) + (p.z * dy[i2 + j] + p.w * dy[i3 + j]);
+        sum_k[j] += (ds.x * q[i0 + j] + ds.y * q[i1 + j]) + (ds.z * q[i2 + j] + ds.w * q[i3 + j]);
+      }
+    }
+  }
+  if (key >= params.S) {
+    return;
+  }
+  for (var j = 0u; j < D4; j++) {
+    dk[at + j] = params.scale * sum_k[j];
+    dv[at + j] = sum_v[j];
+  }
+}
+`,
+  "copy": `// Strided copies. One side is contiguous and counted by i; the other is walked by strides over up to
+// six axes, the innermost first. An element is 4 bytes, or a run of 16 where everything is aligned.
+//   copy_gather:     y[i] = x[at(i)]          permute, slice, broadcast (stride 0)
+//   copy_scatter:    y[at(i)] = x[i]          concat, writes into a part of y
+//   copy_transpose:  as copy_gather, where the second axis from within has stride 1: one thread
+//                    turns a tile of 4×4, so that loads and stores are both whole runs
+// One thread copies one element, or one tile.
+
+alias Element = u32;
+override RANK: u32 = 6;
+
+struct Params {
+  n: u32,
+  offset: u32,
+  outer: u32,
+  size1: u32,
+  size2: u32,
+  size3: u32,
+  size4: u32,
+  size5: u32,
+  stride1: u32,
+  stride2: u32,
+  stride3: u32,
+  stride4: u32,
+  stride5: u32,
+}
+
+@group(0) @binding(0) var<storage> x: array<Element>;
+@group(0) @binding(1) var<storage, read_write> y: array<Element>;
+@group(0) @binding(0) var<storage> x4: array<vec4<u32>>;
+@group(0) @binding(1) var<storage, read_write> y4: array<vec4<u32>>;
+var<immediate> params: Params;
+
+// Where the i-th element of the walk lies. RANK is fixed per pipeline, so unused axes cost nothing.
+fn at(i: u32) -> u32 {
+  var rest = i;
+  var sum = params.offset;
+  if (RANK > 1u) {
+    sum += rest % params.size1 * params.stride1;
+    rest /= params.size1;
+  }
+  if (RANK > 2u) {
+    sum += rest % params.size2 * params.stride2;
+    rest /= params.size2;
+  }
+  if (RANK > 3u) {
+    sum += rest % params.size3 * params.stride3;
+    rest /= params.size3;
+  }
+  if (RANK > 4u) {
+    sum += rest % params.size4 * params.stride4;
+    rest /= params.size4;
+  }
+  if (RANK > 5u) {
+    sum += rest % params.size5 * params.stride5;
+    rest /= params.size5;
+  }
+  return sum + rest * params.outer;
+}
+
+@compute @workgroup_size(64)
+fn copy_gather(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+  let i = id.y * groups.x * 64u + id.x;
+  if (i < params.n) {
+    y[i] = x[at(i)];
+  }
+}
+
+@compute @workgroup_size(64)
+fn copy_scatter(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+  let i = id.y * groups.x * 64u + id.x;
+  if (i < params.n) {
+    y[at(i)] = x[i];
+  }
+}
+
+// Tiles are counted by i. Axis 1 has size1 tiles and walks x in rows stride1 apart (per tile of 4).
+@compute @workgroup_size(64)
+fn copy_transpose(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+  let i = id.y * groups.x * 64u + id.x;
+  if (i >= params.n) {
+    return;
+  }
+  let origin = at(i);
+  let row = params.stride1 / 4u;
+  let r0 = x4[origin];
+  let r1 = x4[origin + row];
+  let r2 = x4[origin + 2u * row];
+  let r3 = x4[origin + 3u * row];
+  let line = i / params.size1;
+  let to = line * 4u * params.size1 + i % params.size1;
+  y4[to] = vec4(r0.x, r1.x, r2.x, r3.x);
+  y4[to + params.size1] = vec4(r0.y, r1.y, r2.y, r3.y);
+  y4[to + 2u * params.size1] = vec4(r0.z, r1.z, r2.z, r3.z);
+  y4[to + 3u * params.size1] = vec4(r0.w, r1.w, r2.w, r3.w);
+}
+`,
   "gelu": `// Gaussian error linear unit (Hendrycks & Gimpel 2016, arXiv 1606.08415). x, y: [n].
 //   none:  y = x/2 · (1 + erf(x/√2))
 //   tanh:  y = x/2 · (1 + tanh(√(2/π)(x + 0.044715 x³)))
@@ -108,6 +423,150 @@ fn philox4x32(counter: vec4<u32>, key: vec2<u32>) -> vec4<u32> {
     k += vec2(0x9E3779B9u, 0xBB67AE85u);
   }
   return c;
+}
+`,
+  "reduce": `// Reductions over one axis. x: [outer, R, inner] → y: [outer, S, inner].
+//   y[o, s, i] = scale · fold of x[o, s + kS, i] for k = 0, 1, …
+// The host folds again until S = 1: loops stay short, neighbours read neighbours, and the order of
+// every sum is fixed. V is one element, or four neighbours of them along inner.
+// One thread computes one element of y.
+
+alias T = f32;
+alias V = f32;
+override OP: u32 = 0; // 0 sum, 1 max, 2 min
+
+struct Params {
+  n: u32,
+  R: u32,
+  S: u32,
+  inner: u32,
+  scale: f32,
+}
+
+@group(0) @binding(0) var<storage> x: array<V>;
+@group(0) @binding(1) var<storage, read_write> y: array<V>;
+var<immediate> params: Params;
+
+// The first element of x that a thread reads, and how far apart the others lie.
+fn first_of(t: u32) -> u32 {
+  let p = params;
+  let per = p.S * p.inner;
+  return t / per * p.R * p.inner + t % per;
+}
+
+@compute @workgroup_size(64)
+fn reduce_forward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+  let t = id.y * groups.x * 64u + id.x;
+  if (t >= params.n) {
+    return;
+  }
+  var at = first_of(t);
+  let step = params.S * params.inner;
+  var s = t / params.inner % params.S;
+  var total = V(T(0));
+  if (OP != 0u) {
+    total = x[at];
+  }
+  for (; s < params.R; s += params.S) {
+    if (OP == 0u) {
+      total += x[at];
+    } else if (OP == 1u) {
+      total = max(total, x[at]);
+    } else {
+      total = min(total, x[at]);
+    }
+    at += step;
+  }
+  y[t] = total * V(T(params.scale));
+}
+
+// What follows has elements of f32 alone. m: [outer, inner], one value per result.
+
+@group(0) @binding(2) var<storage> m: array<f32>;
+@group(0) @binding(3) var<storage> xf: array<f32>;
+@group(0) @binding(4) var<storage, read_write> part: array<f32>;
+@group(0) @binding(5) var<storage, read_write> at_part: array<i32>;
+
+fn result_of(t: u32) -> u32 {
+  return t / (params.S * params.inner) * params.inner + t % params.inner;
+}
+
+// Sum of (x − m)², for the variance.
+@compute @workgroup_size(64)
+fn reduce_squares(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+  let t = id.y * groups.x * 64u + id.x;
+  if (t >= params.n) {
+    return;
+  }
+  var at = first_of(t);
+  let mean = m[result_of(t)];
+  var total = 0.0;
+  for (var s = t / params.inner % params.S; s < params.R; s += params.S) {
+    let d = xf[at] - mean;
+    total += d * d;
+    at += params.S * params.inner;
+  }
+  part[t] = total * params.scale;
+}
+
+// How many x equal m, for the gradient of max and min.
+@compute @workgroup_size(64)
+fn reduce_ties(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+  let t = id.y * groups.x * 64u + id.x;
+  if (t >= params.n) {
+    return;
+  }
+  var at = first_of(t);
+  let most = m[result_of(t)];
+  var count = 0.0;
+  for (var s = t / params.inner % params.S; s < params.R; s += params.S) {
+    count += select(0.0, 1.0, xf[at] == most);
+    at += params.S * params.inner;
+  }
+  part[t] = count;
+}
+
+// The first position where x equals m, for argmax.
+@compute @workgroup_size(64)
+fn reduce_first(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+  let t = id.y * groups.x * 64u + id.x;
+  if (t >= params.n) {
+    return;
+  }
+  var at = first_of(t);
+  let most = m[result_of(t)];
+  var found = params.R - 1u;
+  for (var s = t / params.inner % params.S; s < params.R; s += params.S) {
+    if (xf[at] == most) {
+      found = min(found, s);
+    }
+    at += params.S * params.inner;
+  }
+  at_part[t] = i32(found);
+}
+
+@group(0) @binding(6) var<storage> dy: array<f32>;
+@group(0) @binding(7) var<storage> count: array<f32>;
+@group(0) @binding(8) var<storage, read_write> dx: array<f32>;
+
+// dx = dy / ties where x is the extreme. One thread per element of x; S = R.
+@compute @workgroup_size(64)
+fn reduce_backward_extreme(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+  let t = id.y * groups.x * 64u + id.x;
+  if (t < params.n) {
+    let r = result_of(t);
+    dx[t] = select(0.0, dy[r] / count[r], xf[t] == m[r]);
+  }
+}
+
+// dx = dy · (x − mean) · scale, scale = 2 / (R − correction). One thread per element of x; S = R.
+@compute @workgroup_size(64)
+fn reduce_backward_var(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+  let t = id.y * groups.x * 64u + id.x;
+  if (t < params.n) {
+    let r = result_of(t);
+    dx[t] = dy[r] * (xf[t] - m[r]) * params.scale;
+  }
 }
 `,
 } as const;

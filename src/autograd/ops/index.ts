@@ -1,2 +1,3 @@
 // All differentiable ops. One line each, in alphabetical order.
+export { attention } from "./attention.ts";
 export { gelu } from "./gelu.ts";

@@ -1,0 +1,88 @@
+// `npm run bench -- <filter> [--json file] [--trace]`: verifies and times the matching cases.
+import { readdirSync, renameSync, writeFileSync } from "node:fs";
+import { parseArgs } from "node:util";
+import { init } from "../src/gpu/device.ts";
+import { benchRows } from "./harness.ts";
+import { measure, type Result } from "./measure.ts";
+import { measurePeak } from "./peak.ts";
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { json: { type: "string" }, trace: { type: "boolean", default: false } },
+});
+const folder = new URL(".", import.meta.url);
+for (const file of readdirSync(folder).sort()) {
+  if (file.endsWith(".bench.ts")) await import(new URL(file, folder).href);
+}
+const rows = benchRows(positionals.join(" "));
+if (rows.length === 0) {
+  console.error(`bench: no case matches "${positionals.join(" ")}".`);
+  process.exit(1);
+}
+
+const gpu = await init();
+const peak = await measurePeak(gpu);
+console.log(`${gpu.adapterClass}: ${gpu.description}`);
+console.log(
+  `at best ${peak.gflops.toFixed(1)} GFLOP/s in registers, ${peak.gbytesPerSecond.toFixed(1)} GB/s copied\n`,
+);
+console.log(line(["case", "GPU ms", "wall ms", "±", "GFLOP/s", "GB/s", "of peak"]));
+const results: Result[] = [];
+let failures = 0;
+for (const row of rows) {
+  try {
+    const result = await measure(gpu, row, peak);
+    results.push(result);
+    print(result);
+  } catch (error) {
+    failures += 1;
+    console.error(`FAILED ${row.op} ${row.name}: ${(error as Error).stack}`);
+  }
+}
+if (values.json) writeJson(values.json);
+if (failures > 0) {
+  console.error(`${failures} of ${rows.length} cases failed.`);
+  process.exitCode = 1;
+}
+gpu.dispose();
+
+function print(r: Result): void {
+  console.log(
+    line([
+      `${r.op} ${r.name}`,
+      number(r.gpuTimeMs, 3),
+      number(r.wallTimeMs, 3),
+      `${Math.round(100 * r.spread)}%`,
+      number(r.gflops, 1),
+      number(r.gbytesPerSecond, 1),
+      r.shareOfPeak === null ? "-" : `${Math.round(100 * r.shareOfPeak)}%`,
+    ]),
+  );
+  if (!values.trace) return;
+  for (const k of r.kernels) {
+    console.log(line([`    ${k.calls} × ${k.label}`, number(k.gpuTimeMs, 3)]));
+  }
+}
+
+function number(value: number | null, digits: number): string {
+  return value === null ? "-" : value.toFixed(digits);
+}
+
+function line(cells: readonly string[]): string {
+  const [first = "", ...rest] = cells;
+  return first.padEnd(56) + rest.map((cell) => cell.padStart(10)).join("");
+}
+
+/** Written beside the file and moved there, so that nobody reads half of it. */
+function writeJson(file: string): void {
+  const content = {
+    adapter: gpu.adapterClass,
+    driver: gpu.description,
+    date: new Date().toISOString(),
+    peak,
+    rows: results,
+  };
+  const partial = `${file}.${process.pid}.partial`;
+  writeFileSync(partial, `${JSON.stringify(content, null, 2)}\n`);
+  renameSync(partial, file);
+}

@@ -1,0 +1,115 @@
+// Times one case: verified first, then by wall clock and by the GPU's own timestamps.
+import Benchmark from "benchmark";
+import type { Gpu } from "../src/gpu/device.ts";
+import type { OpTime } from "../src/gpu/profiler.ts";
+import { scope } from "../src/tensor/scope.ts";
+import type { BenchRow, Ready } from "./harness.ts";
+import type { Peak } from "./peak.ts";
+
+/** One line of the table. Times are medians of one run; null where the device cannot tell. */
+export interface Result {
+  op: string;
+  name: string;
+  gpuTimeMs: number | null;
+  wallTimeMs: number;
+  /** Half the range between the quartiles of the wall time, as a share of the median. */
+  spread: number;
+  gflops: number | null;
+  gbytesPerSecond: number | null;
+  /** Share of what the device can do at best, by arithmetic or by memory, whichever binds. */
+  shareOfPeak: number | null;
+  kernels: OpTime[];
+}
+
+const SECONDS_PER_ROW = 1;
+const SAMPLE_MS = 40;
+const MAX_RUNS = 64;
+
+export async function measure(gpu: Gpu, row: BenchRow, peak: Peak): Promise<Result> {
+  using _ = scope();
+  const ready = await row.setup();
+  await ready.verify?.();
+  const once = async (runs: number) => {
+    for (let i = 0; i < runs; i++) runOnce(ready);
+    await gpu.sync();
+  };
+  await once(1);
+  const started = performance.now();
+  await once(1);
+  const firstMs = performance.now() - started;
+  const runs = Math.max(1, Math.min(MAX_RUNS, Math.round(SAMPLE_MS / firstMs)));
+  const wall = (await wallTimes(() => once(runs))).map((ms) => ms / runs);
+  const { gpuTimeMs, kernels } = await gpuTime(gpu, ready, runs);
+  return summary(row, ready, peak, wall, gpuTimeMs, kernels);
+}
+
+function runOnce(ready: Ready): void {
+  using _ = scope();
+  ready.run();
+}
+
+/** Milliseconds of each sample, by Benchmark.js. */
+function wallTimes(sample: () => Promise<void>): Promise<number[]> {
+  return new Promise((resolve, reject) => {
+    const run = new Benchmark({
+      defer: true,
+      initCount: 1,
+      minSamples: 3,
+      minTime: 0.001,
+      maxTime: SECONDS_PER_ROW,
+      delay: 0.001,
+      fn: (deferred: { resolve: () => void }) => {
+        sample().then(() => deferred.resolve(), reject);
+      },
+      onComplete: () => resolve(run.stats.sample.map((seconds: number) => 1000 * seconds)),
+      onError: () => reject(run.error as unknown as Error),
+    });
+    run.run({ async: true });
+  });
+}
+
+async function gpuTime(gpu: Gpu, ready: Ready, runs: number) {
+  if (!gpu.features.has("timestamp-query")) return { gpuTimeMs: null, kernels: [] };
+  const rounds: OpTime[][] = [];
+  for (let i = 0; i < 3; i++) {
+    const times = await gpu.profile(() => {
+      for (let r = 0; r < runs; r++) runOnce(ready);
+    });
+    rounds.push(times.map((t) => ({ ...t, gpuTimeMs: t.gpuTimeMs / runs, calls: t.calls / runs })));
+  }
+  const totals = rounds.map((times) => times.reduce((sum, t) => sum + t.gpuTimeMs, 0));
+  return { gpuTimeMs: quantile(totals, 0.5), kernels: rounds[1] ?? [] };
+}
+
+function summary(
+  { op, name }: BenchRow,
+  { flops, bytes }: Ready,
+  peak: Peak,
+  wall: number[],
+  gpuTimeMs: number | null,
+  kernels: OpTime[],
+): Result {
+  const wallTimeMs = quantile(wall, 0.5);
+  const ms = gpuTimeMs || wallTimeMs;
+  const leastMs = Math.max((flops ?? 0) / peak.gflops, (bytes ?? 0) / peak.gbytesPerSecond) / 1e6;
+  return {
+    op,
+    name,
+    gpuTimeMs,
+    wallTimeMs,
+    spread: (quantile(wall, 0.75) - quantile(wall, 0.25)) / 2 / wallTimeMs,
+    gflops: flops ? flops / ms / 1e6 : null,
+    gbytesPerSecond: bytes ? bytes / ms / 1e6 : null,
+    shareOfPeak: leastMs > 0 ? leastMs / ms : null,
+    kernels,
+  };
+}
+
+/** The value below which a share `q` of the values lies. */
+export function quantile(values: readonly number[], q: number): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const at = (sorted.length - 1) * q;
+  const low = sorted[Math.floor(at)] ?? 0;
+  const high = sorted[Math.ceil(at)] ?? low;
+  return low + (high - low) * (at - Math.floor(at));
+}

@@ -1,0 +1,52 @@
+// How to get a (better) device on this machine. Node only.
+import { readFileSync } from "node:fs";
+
+/** What to run to get the embedded software device. */
+export const EMBEDDED_COMMAND = "npm install --save-dev @sparticuz/chromium";
+
+/** The system's name and version as /etc/os-release gives them. */
+export interface System {
+  id: string;
+  version: number;
+  codename: string;
+}
+
+/** Which Linux this is; empty fields where it does not say. */
+export function thisSystem(file = "/etc/os-release"): System {
+  let text = "";
+  try {
+    text = readFileSync(file, "utf8");
+  } catch {}
+  const field = (name: string): string =>
+    text.match(new RegExp(`^${name}="?([^"\n]*)`, "m"))?.[1] ?? "";
+  return {
+    id: field("ID"),
+    version: Number.parseFloat(field("VERSION_ID")) || 0,
+    codename: field("VERSION_CODENAME"),
+  };
+}
+
+/** The commands (as root) that install lavapipe of Mesa 25 or newer; Dawn refuses Mesa 22. */
+export function lavapipeCommands(system: System = thisSystem()): string[] {
+  const apt = "apt-get update && apt-get install";
+  switch (system.id) {
+    case "debian":
+      if (system.version > 12) return [`${apt} mesa-vulkan-drivers libvulkan1`];
+      return [
+        // The mirror that this machine uses already, so that it works behind a company's own too.
+        `echo "deb $(apt-get indextargets --format '$(REPO_URI)' 'Release: bookworm' | head -n 1) ` +
+          `bookworm-backports main" > /etc/apt/sources.list.d/backports.list`,
+        `${apt} -t bookworm-backports mesa-vulkan-drivers libvulkan1`,
+      ];
+    case "ubuntu":
+      return [`${apt} mesa-vulkan-drivers libvulkan1`];
+    case "fedora":
+      return ["dnf install mesa-vulkan-drivers vulkan-loader"];
+    case "arch":
+      return ["pacman -S vulkan-swrast vulkan-icd-loader"];
+    default:
+      return [
+        "install your system's Mesa Vulkan drivers, version 25 or newer, and a Vulkan loader",
+      ];
+  }
+}
