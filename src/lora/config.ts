@@ -1,7 +1,7 @@
 // LoraConfig: what PEFT's `LoraConfig` says, by its names, checked before anything is built.
 import { ValueError } from "../gpu/errors.ts";
-import type { AnyModule } from "../nn/module.ts";
 import { Conv1D, Linear } from "../nn/layers.ts";
+import type { AnyModule } from "../nn/module.ts";
 
 export interface LoraConfig {
   /** Rank of the update: A is [r, in], B is [out, r]. Default 8. */

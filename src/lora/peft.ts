@@ -87,7 +87,8 @@ function configFrom(file: string, json: Record<string, unknown>): LoraConfig {
   const { r, lora_alpha, lora_dropout, target_modules, use_rslora } = json;
   if (typeof r !== "number") refuse("r", "a number");
   if (typeof lora_alpha !== "number") refuse("lora_alpha", "a number");
-  const listed = Array.isArray(target_modules) && target_modules.every((t) => typeof t === "string");
+  const listed =
+    Array.isArray(target_modules) && target_modules.every((t) => typeof t === "string");
   if (!listed && typeof target_modules !== "string") {
     refuse("target_modules", "a list of names or a regular expression");
   }

@@ -46,7 +46,12 @@ function complete(config: LlamaConfig): Config {
     if (!good) throw new ValueError({ op: "llama", arg, expected, got: `${got}` });
   };
   const { head_dim, num_key_value_heads } = full;
-  need("head_dim", Number.isInteger(head_dim / 2), "an even integer (hidden_size / heads)", head_dim);
+  need(
+    "head_dim",
+    Number.isInteger(head_dim / 2),
+    "an even integer (hidden_size / heads)",
+    head_dim,
+  );
   need(
     "num_key_value_heads",
     Number.isInteger(heads / num_key_value_heads),

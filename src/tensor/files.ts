@@ -1,0 +1,49 @@
+// Files of a folder: written whole or not at all, and read with errors that name them. Node only.
+import { FormatError } from "../gpu/errors.ts";
+
+/** Writes to a temporary name in the same folder and renames. Makes the folder if need be. */
+export async function writeFileSafely(path: string, content: string | Uint8Array): Promise<void> {
+  const { mkdir, open, rename, rm } = await import("node:fs/promises");
+  const { dirname } = await import("node:path");
+  await mkdir(dirname(path), { recursive: true });
+  const temporary = `${path}.${process.pid}.tmp`;
+  try {
+    const file = await open(temporary, "w");
+    try {
+      await file.writeFile(content);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await rename(temporary, path);
+  } catch (error) {
+    await rm(temporary, { force: true });
+    throw error;
+  }
+}
+
+/** The JSON object in a file. Throws FormatError where there is none. */
+export async function readJson(path: string): Promise<Record<string, unknown>> {
+  const { readFile } = await import("node:fs/promises");
+  let text: string;
+  try {
+    text = await readFile(path, "utf8");
+  } catch (error) {
+    throw new FormatError(`readJson: ${path} cannot be read: ${(error as Error).message}.`);
+  }
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (error) {
+    throw new FormatError(`readJson: ${path} is not JSON: ${(error as Error).message}.`);
+  }
+  if (typeof value === "object" && value !== null && !Array.isArray(value)) {
+    return value as Record<string, unknown>;
+  }
+  throw new FormatError({
+    op: "readJson",
+    arg: path,
+    expected: "a JSON object",
+    got: typeof value,
+  });
+}
