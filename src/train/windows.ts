@@ -1,0 +1,67 @@
+// Windows: a text as batches of overlapping windows, each with the tokens that follow.
+import { ValueError } from "../gpu/errors.ts";
+import { tensor } from "../tensor/create.ts";
+import { philox4x32 } from "../tensor/philox.ts";
+import type { Tensor } from "../tensor/tensor.ts";
+
+/** Input tokens and the token that follows each: both [B, T] of i32. */
+export interface Batch {
+  ids: Tensor;
+  targets: Tensor;
+}
+
+export class Windows {
+  /**
+   * @param tokens  the text
+   * @param length  T, tokens per window
+   */
+  constructor(
+    readonly tokens: ArrayLike<number>,
+    readonly length: number,
+  ) {
+    if (tokens.length > length) return;
+    throw new ValueError({
+      op: "Windows",
+      arg: "tokens",
+      expected: `more than one window of ${length}`,
+      got: `${tokens.length}`,
+    });
+  }
+
+  /** Random windows: a pure function of seed and step, so that two runs see the same batches. */
+  random(batch: number, seed: number, step: number): Batch {
+    const starts = Array.from({ length: batch }, (_, i) => {
+      const [word] = philox4x32([step >>> 0, i, 0, 0], [seed >>> 0, 0x77696e]);
+      return Math.floor((word / 2 ** 32) * (this.tokens.length - this.length));
+    });
+    return this.at(starts);
+  }
+
+  /** Starts of windows one after the other without overlap, in batches: for validation. */
+  *sequential(batch: number, most = Infinity): Generator<number[]> {
+    const count = Math.min(most, Math.floor((this.tokens.length - 1) / this.length));
+    for (let first = 0; first < count; first += batch) {
+      const n = Math.min(batch, count - first);
+      yield Array.from({ length: n }, (_, i) => (first + i) * this.length);
+    }
+  }
+
+  /** The windows that begin at these tokens. */
+  at(starts: readonly number[]): Batch {
+    const T = this.length;
+    const pick = (shift: number) => {
+      const flat = new Int32Array(starts.length * T);
+      starts.forEach((start, row) => {
+        for (let i = 0; i < T; i++) flat[row * T + i] = this.tokens[start + shift + i]!;
+      });
+      return tensor(flat, [starts.length, T]);
+    };
+    return { ids: pick(0), targets: pick(1) };
+  }
+}
+
+/** The first `1 − share` of a text to train on, the rest, never trained on, to validate. */
+export function splitTail<T extends Uint8Array>(text: T, share: number): [train: T, valid: T] {
+  const at = Math.floor(text.length * (1 - share));
+  return [text.subarray(0, at) as T, text.subarray(at) as T];
+}
