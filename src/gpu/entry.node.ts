@@ -152,8 +152,12 @@ async function installedAdapters(dawn: Dawn, asked: string | undefined): Promise
   return opened.filter((c) => c !== null);
 }
 
+// Dawn's instances must outlive their devices: one that is collected crashes the process.
+const held: GPU[] = [];
+
 async function open(dawn: Dawn, name?: string): Promise<Candidate | null> {
   const gpu = dawn.create(name ? [...DAWN_OPTIONS, `adapter=${name}`] : DAWN_OPTIONS);
+  held.push(gpu);
   const adapter = await gpu.requestAdapter({ powerPreference: "high-performance" });
   if (!adapter) return null;
   const { info } = adapter;

@@ -1,6 +1,6 @@
 // Attention: checks, outputs, dispatches. q, y: [B, T, H, d]; k, v: [B, S, Hkv, d]
 import { gpu } from "../gpu/device.ts";
-import { ShapeError, ValueError } from "../gpu/errors.ts";
+import { LimitError, ShapeError, ValueError } from "../gpu/errors.ts";
 import { zeros } from "../tensor/create.ts";
 import { format } from "../tensor/shape.ts";
 import { Tensor } from "../tensor/tensor.ts";
@@ -8,7 +8,8 @@ import { checkDType, checkRank, checkShapeIs } from "./check.ts";
 import { copyInto, sliceCopy } from "./copy.ts";
 import { ownKernel } from "./kernel.ts";
 
-const kernel = ownKernel("attention");
+const portable = ownKernel("attention");
+const subgroup = ownKernel("attention.subgroup");
 
 /** What one call needs to know, complete and checked. */
 export interface AttentionPlan {
@@ -95,20 +96,43 @@ function unpadded(x: Tensor, d: number): Tensor {
   return d % 4 === 0 ? x : sliceCopy(x, 3, 0, d, "attention");
 }
 
+/** Runs an entry point that gives `items` rows or keys to the invocations, each of which walks `length`. */
 function launch(
   entry: string,
   { B, T, S, H, Hkv, d, keys, scale, causal }: AttentionPlan,
   tensors: Record<string, Tensor>,
-  invocations: number,
+  [items, length]: readonly [number, number],
 ): void {
-  const lanes = gpu(entry).adapterClass === "gpu" ? 64 : 8;
-  kernel.run(entry, {
-    tensors,
-    params: { T, S, H, Hkv, keys, scale },
-    constants: { CAUSAL: Number(causal), LANES: lanes },
-    defines: { D4: Math.ceil(d / 4) },
-    groups: [Math.ceil(invocations / lanes), Hkv, B],
+  const D4 = Math.ceil(d / 4);
+  const params = { T, S, H, Hkv, keys, scale, causal: Number(causal) };
+  if (subgroupsOfEight(entry)) {
+    checkLoops(entry, Math.ceil(length / 8) * (D4 + 9));
+    const groups = [Math.ceil(items / 8), Hkv, B] as const;
+    const defines = { COLUMNS: Math.ceil(D4 / 8) };
+    subgroup.run(entry, { tensors, params: { ...params, D4 }, defines, groups });
+    return;
+  }
+  checkLoops(entry, Math.ceil(length / 4) * (2 * D4 + 1));
+  const LANES = gpu(entry).adapterClass === "gpu" ? 64 : 8;
+  const groups = [Math.ceil(items / LANES), Hkv, B] as const;
+  portable.run(entry, { tensors, params, constants: { LANES }, defines: { D4 }, groups });
+}
+
+/** lavapipe ends all loops of an invocation after 65,535 rounds, and says nothing. */
+function checkLoops(entry: string, rounds: number): void {
+  if (rounds < 65_535 || gpu(entry).adapterClass !== "lavapipe") return;
+  throw new LimitError({
+    op: entry,
+    arg: "the length",
+    expected: "at most 65,534 rounds of a loop on lavapipe",
+    got: `${rounds}`,
+    hint: "Attend to fewer keys, or use another device.",
   });
+}
+
+function subgroupsOfEight(entry: string): boolean {
+  const { features, info } = gpu(entry);
+  return features.has("subgroups") && info.subgroupMinSize === 8 && info.subgroupMaxSize === 8;
 }
 
 /** y, and the logarithm of each row's sum of exponentials for the backward pass. */
@@ -123,7 +147,7 @@ export function attentionForward(
   const y = Tensor.empty("attention_forward", wide.shape, "f32");
   const lse = Tensor.empty("attention_forward", [B, Hkv, (T * H) / Hkv], "f32");
   const tensors = { q: wide, k: padded(k), v: padded(v), y, lse };
-  launch("attention_forward", plan, tensors, (T * H) / Hkv);
+  launch("attention_forward", plan, tensors, [(T * H) / Hkv, plan.keys]);
   return { y: unpadded(y, d), lse };
 }
 
@@ -143,7 +167,7 @@ export function attentionBackwardQ(
   const dot = Tensor.empty("attention_backward_q", lse.shape, "f32");
   const inputs = { q: wide, k: padded(k), v: padded(v), dy: padded(dy), y_in: padded(y) };
   const tensors = { ...inputs, lse_in: lse, dq, dot_out: dot };
-  launch("attention_backward_q", plan, tensors, (plan.T * plan.H) / plan.Hkv);
+  launch("attention_backward_q", plan, tensors, [(plan.T * plan.H) / plan.Hkv, plan.keys]);
   return { dq: unpadded(dq, plan.d), dot };
 }
 
@@ -161,6 +185,9 @@ export function attentionBackwardKV(
   const dk = Tensor.empty("attention_backward_kv", wide.shape, "f32");
   const dv = Tensor.empty("attention_backward_kv", wide.shape, "f32");
   const inputs = { q: padded(q), k: wide, v: padded(v), dy: padded(dy), lse_in: lse, dot_in: dot };
-  launch("attention_backward_kv", plan, { ...inputs, dk, dv }, plan.S);
+  launch("attention_backward_kv", plan, { ...inputs, dk, dv }, [
+    plan.S,
+    (plan.T * plan.H) / plan.Hkv,
+  ]);
   return { dk: unpadded(dk, plan.d), dv: unpadded(dv, plan.d) };
 }

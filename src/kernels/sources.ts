@@ -18,20 +18,17 @@ fn accumulate(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgro
   }
 }
 `,
-  "attention": `// Attention with grouped key/value heads, without a [T, keys] buffer (Dao 2023, arXiv 2307.08691).
-//   q, y: [B, T, H, d]   k, v: [B, S, Hkv, d], of which the first "keys" rows count
-//   s = scale · q·kᵀ     p = softmax(s)     y = p·v     lse = log Σ exp(s)
-//   D = Σ dy·y           ds = p · (dy·vᵀ − D)
-//   dv = pᵀ·dy           dq = scale · ds·k     dk = scale · dsᵀ·q
-// Causal: query i stands at position keys − T + i and sees the keys up to that one.
-// The G = H/Hkv query heads of a key/value head, and their queries, are its rows: row = i·G + g.
-// One invocation holds one row (or, for dk and dv, one key) in registers and walks along the other
-// side four at a time. All of a workgroup walk together, so that what they read is the same for all:
-// software adapters load it once, GPUs broadcast it. There is no workgroup memory and no barrier.
+  "attention.subgroup": `enable subgroups;
+// Attention for adapters whose subgroups have 8 invocations (lavapipe), where one load costs as much
+// as a hundred multiply-adds. Formulas, shapes and bindings: attention.wgsl.
+// A workgroup is one subgroup and owns 8 rows (for dk and dv: 8 keys). It walks along the other side
+// in tiles of 8, one for each invocation, in two steps:
+//   scores    each invocation loads a vec4 of its own row and one of its own key; the rows' values are
+//             broadcast, so that each gets the scores of all 8 rows with its key
+//   products  each invocation owns the vec4 columns lane, lane + 8, … of the results of all 8 rows; it
+//             loads them for one key after another, whose 8 weights are broadcast
 
-override CAUSAL: bool = true;
-override LANES: u32 = 8; // invocations in a workgroup
-const D4: u32 = 16; // d / 4
+const COLUMNS: u32 = 2; // vec4 columns of an invocation: d / 32, rounded up
 
 struct Params {
   T: u32,
@@ -40,6 +37,8 @@ struct Params {
   Hkv: u32,
   keys: u32,
   scale: f32,
+  D4: u32,
+  causal: u32,
 }
 
 @group(0) @binding(0) var<storage> q: array<vec4<f32>>;
@@ -59,9 +58,283 @@ var<immediate> params: Params;
 
 const HIDDEN = -1e30; // finite: WGSL may assume that there are no infinities
 
-// The last key that query i sees. Called only where there are keys.
-fn last_key(i: u32) -> u32 {
-  return select(params.keys - 1u, params.keys - params.T + i, CAUSAL);
+alias Eight = array<vec4<f32>, 2>; // one number for each of 8 rows
+alias Sums = array<vec4<f32>, 8 * COLUMNS>; // [column][row]
+
+// How many keys query i sees.
+fn keys_seen(i: u32) -> u32 {
+  return select(params.keys, params.keys - params.T + i + 1u, params.causal != 0u);
+}
+
+// Where the vector of a row begins in q, y and their gradients.
+fn row_at(b: u32, kv: u32, row: u32) -> u32 {
+  let G = params.H / params.Hkv;
+  return ((b * params.T + row / G) * params.H + kv * G + row % G) * params.D4;
+}
+
+fn key_at(b: u32, kv: u32, key: u32) -> u32 {
+  return ((b * params.S + key) * params.Hkv + kv) * params.D4;
+}
+
+// The value of each invocation, told to all.
+fn spread(x: f32) -> Eight {
+  return Eight(
+    vec4<f32>(subgroupBroadcast(x, 0u), subgroupBroadcast(x, 1u), subgroupBroadcast(x, 2u), subgroupBroadcast(x, 3u)),
+    vec4<f32>(subgroupBroadcast(x, 4u), subgroupBroadcast(x, 5u), subgroupBroadcast(x, 6u), subgroupBroadcast(x, 7u)));
+}
+
+// totals[r] += the vector a of invocation r · the own vector b.
+fn add_dots(totals: ptr<function, Eight>, a: vec4<f32>, b: vec4<f32>) {
+  totals[0] += vec4<f32>(
+    dot(subgroupBroadcast(a, 0u), b), dot(subgroupBroadcast(a, 1u), b),
+    dot(subgroupBroadcast(a, 2u), b), dot(subgroupBroadcast(a, 3u), b));
+  totals[1] += vec4<f32>(
+    dot(subgroupBroadcast(a, 4u), b), dot(subgroupBroadcast(a, 5u), b),
+    dot(subgroupBroadcast(a, 6u), b), dot(subgroupBroadcast(a, 7u), b));
+}
+
+// sums[column][r] += w[r] · x.
+fn add_products(sums: ptr<function, Sums>, column: u32, w: Eight, x: vec4<f32>) {
+  let at = 8u * column;
+  sums[at] += w[0].x * x;
+  sums[at + 1u] += w[0].y * x;
+  sums[at + 2u] += w[0].z * x;
+  sums[at + 3u] += w[0].w * x;
+  sums[at + 4u] += w[1].x * x;
+  sums[at + 5u] += w[1].y * x;
+  sums[at + 6u] += w[1].z * x;
+  sums[at + 7u] += w[1].w * x;
+}
+
+fn rescale(sums: ptr<function, Sums>, w: Eight) {
+  for (var column = 0u; column < COLUMNS; column++) {
+    let at = 8u * column;
+    sums[at] *= w[0].x;
+    sums[at + 1u] *= w[0].y;
+    sums[at + 2u] *= w[0].z;
+    sums[at + 3u] *= w[0].w;
+    sums[at + 4u] *= w[1].x;
+    sums[at + 5u] *= w[1].y;
+    sums[at + 6u] *= w[1].z;
+    sums[at + 7u] *= w[1].w;
+  }
+}
+
+// What invocation "other" knows of the rows.
+fn told(x: Eight, other: u32) -> Eight {
+  return Eight(subgroupShuffle(x[0], other), subgroupShuffle(x[1], other));
+}
+
+fn hidden_where(x: Eight, replacement: f32, seen: Eight, key: u32) -> Eight {
+  let at = vec4<f32>(f32(key));
+  let r = vec4<f32>(replacement);
+  return Eight(select(r, x[0], at < seen[0]), select(r, x[1], at < seen[1]));
+}
+
+fn exp_of(x: vec4<f32>) -> vec4<f32> {
+  return exp(clamp(x, vec4<f32>(-80.0), vec4<f32>(0.0)));
+}
+
+@compute @workgroup_size(8)
+fn attention_forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+  let b = group.z;
+  let kv = group.y;
+  let G = params.H / params.Hkv;
+  let rows = params.T * G;
+  let first = 8u * group.x;
+  let row = min(first + lane, rows - 1u);
+  let at = row_at(b, kv, row);
+  let seen = spread(f32(keys_seen(row / G))); // exact in f32
+  let end = keys_seen(min(first + 7u, rows - 1u) / G);
+  var sums: Sums;
+  var highest = Eight(vec4<f32>(HIDDEN), vec4<f32>(HIDDEN));
+  var weight = Eight(); // of this invocation's keys
+  for (var key = 0u; key < end; key += 8u) {
+    let own = key_at(b, kv, min(key + lane, params.keys - 1u));
+    var p = Eight(); // without "= Eight()" it is not cleared again in every round
+    for (var j = 0u; j < params.D4; j++) {
+      add_dots(&p, q[at + j], k[own + j]);
+    }
+    let s = hidden_where(Eight(params.scale * p[0], params.scale * p[1]), HIDDEN, seen, key + lane);
+    let top = Eight(max(highest[0], subgroupMax(s[0])), max(highest[1], subgroupMax(s[1])));
+    let keep = Eight(exp_of(highest[0] - top[0]), exp_of(highest[1] - top[1]));
+    p = hidden_where(Eight(exp_of(s[0] - top[0]), exp_of(s[1] - top[1])), 0.0, seen, key + lane);
+    weight[0] = weight[0] * keep[0] + p[0];
+    weight[1] = weight[1] * keep[1] + p[1];
+    highest = top;
+    rescale(&sums, keep);
+    for (var other = 0u; other < 8u; other++) {
+      let w = told(p, other);
+      let start = subgroupShuffle(own, other) + lane;
+      for (var column = 0u; column < COLUMNS; column++) {
+        add_products(&sums, column, w, v[start + 8u * column]);
+      }
+    }
+  }
+  let total = Eight(subgroupAdd(weight[0]), subgroupAdd(weight[1]));
+  for (var r = 0u; r < 8u; r++) {
+    let start = subgroupShuffle(at, r);
+    let w = total[r / 4u][r % 4u];
+    if (first + r < rows) {
+      for (var column = 0u; column < COLUMNS; column++) {
+        if (lane + 8u * column < params.D4) {
+          y[start + lane + 8u * column] = select(vec4<f32>(), sums[8u * column + r] / w, w > 0.0);
+        }
+      }
+      lse[(b * params.Hkv + kv) * rows + first + r] = select(0.0, highest[r / 4u][r % 4u] + log(w), w > 0.0);
+    }
+  }
+}
+
+@compute @workgroup_size(8)
+fn attention_backward_q(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+  let b = group.z;
+  let kv = group.y;
+  let G = params.H / params.Hkv;
+  let rows = params.T * G;
+  let first = 8u * group.x;
+  let row = min(first + lane, rows - 1u);
+  let at = row_at(b, kv, row);
+  let seen = spread(f32(keys_seen(row / G)));
+  let end = keys_seen(min(first + 7u, rows - 1u) / G);
+  var own_dot = 0.0;
+  for (var j = 0u; j < params.D4; j++) {
+    own_dot += dot(dy[at + j], y_in[at + j]);
+  }
+  if (first + lane < rows) {
+    dot_out[(b * params.Hkv + kv) * rows + row] = own_dot;
+  }
+  let D = spread(own_dot);
+  let log_sum = spread(lse_in[(b * params.Hkv + kv) * rows + row]);
+  var sums: Sums;
+  for (var key = 0u; key < end; key += 8u) {
+    let own = key_at(b, kv, min(key + lane, params.keys - 1u));
+    var s = Eight();
+    var dp = Eight();
+    for (var j = 0u; j < params.D4; j++) {
+      add_dots(&s, q[at + j], k[own + j]);
+      add_dots(&dp, dy[at + j], v[own + j]);
+    }
+    let p0 = exp_of(params.scale * s[0] - log_sum[0]);
+    let p1 = exp_of(params.scale * s[1] - log_sum[1]);
+    let ds = hidden_where(Eight(p0 * (dp[0] - D[0]), p1 * (dp[1] - D[1])), 0.0, seen, key + lane);
+    for (var other = 0u; other < 8u; other++) {
+      let w = told(ds, other);
+      let start = subgroupShuffle(own, other) + lane;
+      for (var column = 0u; column < COLUMNS; column++) {
+        add_products(&sums, column, w, k[start + 8u * column]);
+      }
+    }
+  }
+  for (var r = 0u; r < 8u; r++) {
+    let start = subgroupShuffle(at, r);
+    if (first + r < rows) {
+      for (var column = 0u; column < COLUMNS; column++) {
+        if (lane + 8u * column < params.D4) {
+          dq[start + lane + 8u * column] = params.scale * sums[8u * column + r];
+        }
+      }
+    }
+  }
+}
+
+@compute @workgroup_size(8)
+fn attention_backward_kv(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+  let b = group.z;
+  let kv = group.y;
+  let G = params.H / params.Hkv;
+  let rows = params.T * G;
+  let first = 8u * group.x; // the first of the workgroup's keys
+  let at = key_at(b, kv, min(first + lane, params.S - 1u));
+  // The first row that sees any of these keys.
+  let begin = select(0u, (first - min(first, params.keys - params.T)) * G, params.causal != 0u);
+  let keys = vec4<u32>(first, first + 1u, first + 2u, first + 3u);
+  var sums_k: Sums;
+  var sums_v: Sums;
+  for (var start = begin; start < rows; start += 8u) {
+    let row = min(start + lane, rows - 1u);
+    let own = row_at(b, kv, row);
+    var s = Eight();
+    var dp = Eight();
+    for (var j = 0u; j < params.D4; j++) {
+      add_dots(&s, k[at + j], q[own + j]);
+      add_dots(&dp, v[at + j], dy[own + j]);
+    }
+    let log_sum = lse_in[(b * params.Hkv + kv) * rows + row];
+    let D = dot_in[(b * params.Hkv + kv) * rows + row];
+    // None where there is no such row.
+    let seen = vec4<u32>(select(0u, keys_seen(row / G), start + lane < rows));
+    let p = Eight(
+      select(vec4<f32>(), exp_of(params.scale * s[0] - log_sum), keys < seen),
+      select(vec4<f32>(), exp_of(params.scale * s[1] - log_sum), keys + 4u < seen));
+    let ds = Eight(p[0] * (dp[0] - D), p[1] * (dp[1] - D));
+    for (var other = 0u; other < 8u; other++) {
+      let w = told(p, other);
+      let dw = told(ds, other);
+      let begins = subgroupShuffle(own, other) + lane;
+      for (var column = 0u; column < COLUMNS; column++) {
+        add_products(&sums_v, column, w, dy[begins + 8u * column]);
+        add_products(&sums_k, column, dw, q[begins + 8u * column]);
+      }
+    }
+  }
+  for (var r = 0u; r < 8u; r++) {
+    let start = subgroupShuffle(at, r);
+    if (first + r < params.S) {
+      for (var column = 0u; column < COLUMNS; column++) {
+        if (lane + 8u * column < params.D4) {
+          dk[start + lane + 8u * column] = params.scale * sums_k[8u * column + r];
+          dv[start + lane + 8u * column] = sums_v[8u * column + r];
+        }
+      }
+    }
+  }
+}
+`,
+  "attention": `// Attention with grouped key/value heads, without a [T, keys] buffer (Dao 2023, arXiv 2307.08691).
+//   q, y: [B, T, H, d]   k, v: [B, S, Hkv, d], of which the first "keys" rows count
+//   s = scale · q·kᵀ     p = softmax(s)     y = p·v     lse = log Σ exp(s)
+//   D = Σ dy·y           ds = p · (dy·vᵀ − D)
+//   dv = pᵀ·dy           dq = scale · ds·k     dk = scale · dsᵀ·q
+// Causal: query i stands at position keys − T + i and sees the keys up to that one.
+// The G = H/Hkv query heads of a key/value head, and their queries, are its rows: row = i·G + g.
+// One invocation holds one row (or, for dk and dv, one key) in registers and walks along the other
+// side four at a time. All of a workgroup walk together, so that what they read is the same for all:
+// software adapters load it once, GPUs broadcast it. There is no workgroup memory and no barrier.
+
+override LANES: u32 = 8; // invocations in a workgroup
+const D4: u32 = 16; // d / 4
+
+struct Params {
+  T: u32,
+  S: u32,
+  H: u32,
+  Hkv: u32,
+  keys: u32,
+  scale: f32,
+  causal: u32,
+}
+
+@group(0) @binding(0) var<storage> q: array<vec4<f32>>;
+@group(0) @binding(1) var<storage> k: array<vec4<f32>>;
+@group(0) @binding(2) var<storage> v: array<vec4<f32>>;
+@group(0) @binding(3) var<storage> dy: array<vec4<f32>>;
+@group(0) @binding(4) var<storage> y_in: array<vec4<f32>>;
+@group(0) @binding(5) var<storage> lse_in: array<f32>; // [B, Hkv, rows]
+@group(0) @binding(6) var<storage> dot_in: array<f32>; // D, [B, Hkv, rows]
+@group(0) @binding(7) var<storage, read_write> y: array<vec4<f32>>;
+@group(0) @binding(8) var<storage, read_write> lse: array<f32>;
+@group(0) @binding(9) var<storage, read_write> dq: array<vec4<f32>>;
+@group(0) @binding(10) var<storage, read_write> dot_out: array<f32>;
+@group(0) @binding(11) var<storage, read_write> dk: array<vec4<f32>>;
+@group(0) @binding(12) var<storage, read_write> dv: array<vec4<f32>>;
+var<immediate> params: Params;
+
+const HIDDEN = -1e30; // finite: WGSL may assume that there are no infinities
+
+// How many keys query i sees.
+fn keys_seen(i: u32) -> u32 {
+  return select(params.keys, params.keys - params.T + i + 1u, params.causal != 0u);
 }
 
 // Where the vectors of one query and one key begin, counted in vec4s.
@@ -86,9 +359,9 @@ fn attention_forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_inv
   let first = group.x * LANES;
   let row = min(first + lane, rows - 1u);
   let at = query_at(b, row / G, kv * G + row % G);
-  let last = last_key(row / G);
-  // The same for the whole workgroup: up to the last key that its last row sees.
-  let end = select(params.keys, last_key(min(first + LANES - 1u, rows - 1u) / G) + 1u, CAUSAL);
+  let seen = keys_seen(row / G);
+  // What its last row sees: the same for the whole workgroup.
+  let end = keys_seen(min(first + LANES - 1u, rows - 1u) / G);
   var query: array<vec4<f32>, D4>;
   var sum: array<vec4<f32>, D4>;
   for (var j = 0u; j < D4; j++) {
@@ -106,7 +379,7 @@ fn attention_forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_inv
       let a = query[j];
       s += vec4<f32>(dot(a, k[k0 + j]), dot(a, k[k1 + j]), dot(a, k[k2 + j]), dot(a, k[k3 + j]));
     }
-    let visible = four_from(key) <= vec4<u32>(last);
+    let visible = four_from(key) < vec4<u32>(seen);
     s = select(vec4<f32>(HIDDEN), s, visible);
     let top = max(highest, max(max(s.x, s.y), max(s.z, s.w)));
     let keep = exp(max(highest - top, -80.0));
@@ -137,8 +410,8 @@ fn attention_backward_q(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_
   let first = group.x * LANES;
   let row = min(first + lane, rows - 1u);
   let at = query_at(b, row / G, kv * G + row % G);
-  let last = last_key(row / G);
-  let end = select(params.keys, last_key(min(first + LANES - 1u, rows - 1u) / G) + 1u, CAUSAL);
+  let seen = keys_seen(row / G);
+  let end = keys_seen(min(first + LANES - 1u, rows - 1u) / G);
   var query: array<vec4<f32>, D4>;
   var gradient: array<vec4<f32>, D4>;
   var sum: array<vec4<f32>, D4>;
@@ -164,7 +437,7 @@ fn attention_backward_q(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_
       dp += vec4<f32>(dot(c, v[k0 + j]), dot(c, v[k1 + j]), dot(c, v[k2 + j]), dot(c, v[k3 + j]));
     }
     let p = exp(clamp(s - log_weight, vec4<f32>(-80.0), vec4<f32>(0.0)));
-    let ds = select(vec4<f32>(), p * (dp - D), four_from(key) <= vec4<u32>(last));
+    let ds = select(vec4<f32>(), p * (dp - D), four_from(key) < vec4<u32>(seen));
     for (var j = 0u; j < D4; j++) {
       sum[j] += (ds.x * k[k0 + j] + ds.y * k[k1 + j]) + (ds.z * k[k2 + j] + ds.w * k[k3 + j]);
     }
@@ -186,9 +459,8 @@ fn attention_backward_kv(@builtin(workgroup_id) group: vec3<u32>, @builtin(local
   let first = group.x * LANES;
   let key = first + lane;
   let at = ((b * params.S + min(key, params.S - 1u)) * params.Hkv + kv) * D4;
-  let past = params.keys - params.T;
   // The first query that sees any key of this workgroup.
-  let begin = select(0u, first - min(first, past), CAUSAL);
+  let begin = select(0u, first - min(first, params.keys - params.T), params.causal != 0u);
   var own_k: array<vec4<f32>, D4>;
   var own_v: array<vec4<f32>, D4>;
   var sum_k: array<vec4<f32>, D4>;
@@ -217,8 +489,8 @@ fn attention_backward_kv(@builtin(workgroup_id) group: vec3<u32>, @builtin(local
       let r = ((b * params.Hkv + kv) * params.T + real) * G + g;
       let log_weight = vec4<f32>(lse_in[r.x], lse_in[r.y], lse_in[r.z], lse_in[r.w]);
       let D = vec4<f32>(dot_in[r.x], dot_in[r.y], dot_in[r.z], dot_in[r.w]);
-      let seen = select(vec4<u32>(params.keys), queries + past + 1u, CAUSAL);
-      let visible = (queries == real) & (vec4<u32>(key) < seen) & vec4<bool>(key < params.keys);
+      let seen = vec4<u32>(keys_seen(real.x), keys_seen(real.y), keys_seen(real.z), keys_seen(real.w));
+      let visible = (queries == real) & (vec4<u32>(key) < seen);
       let p = select(vec4<f32>(), exp(clamp(s - log_weight, vec4<f32>(-80.0), vec4<f32>(0.0))), visible);
       let ds = p * (dp - D);
       for (var j = 0u; j < D4; j++) {
@@ -233,6 +505,134 @@ fn attention_backward_kv(@builtin(workgroup_id) group: vec3<u32>, @builtin(local
   for (var j = 0u; j < D4; j++) {
     dk[at + j] = params.scale * sum_k[j];
     dv[at + j] = sum_v[j];
+  }
+}
+`,
+  "binary": `// Elementwise arithmetic and comparison of two arrays under NumPy's broadcasting. a, b: any shapes that
+// broadcast to y's. The axes that both walk alike are merged by the host, so that RANK is mostly 1 or 2.
+// V is one element, or four neighbours where all arrays are aligned. One operand may be a parameter.
+// One thread computes one V.
+
+alias T = f32;
+alias V = f32;
+alias M = u32;
+override OP: u32 = 0; // 0 add, 1 sub, 2 mul, 3 div, 4 maximum, 5 minimum; or 0 eq, 1 ne, 2 lt, 3 le, 4 gt, 5 ge
+override RANK: u32 = 5;
+override SCALAR: u32 = 0; // 0: both are arrays, 1: b is params.scalar, 2: a is
+
+struct Params {
+  n: u32,
+  scalar: u32,
+  size1: u32,
+  size2: u32,
+  size3: u32,
+  size4: u32,
+  a_outer: u32,
+  a1: u32,
+  a2: u32,
+  a3: u32,
+  a4: u32,
+  b_outer: u32,
+  b1: u32,
+  b2: u32,
+  b3: u32,
+  b4: u32,
+}
+
+@group(0) @binding(0) var<storage> a: array<V>;
+@group(0) @binding(1) var<storage> b: array<V>;
+@group(0) @binding(2) var<storage> dy: array<V>;
+@group(0) @binding(3) var<storage, read_write> y: array<V>;
+@group(0) @binding(4) var<storage, read_write> d: array<V>;
+@group(0) @binding(5) var<storage, read_write> mask: array<M>;
+var<immediate> params: Params;
+
+struct Pair {
+  a: V,
+  b: V,
+}
+
+// The operands of the i-th element of y. Axis 1 is the innermost; the outermost needs no size.
+fn operands(i: u32) -> Pair {
+  let p = params;
+  var rest = i;
+  var at = vec2(0u);
+  if (RANK > 1u) {
+    at += rest % p.size1 * vec2(p.a1, p.b1);
+    rest /= p.size1;
+  }
+  if (RANK > 2u) {
+    at += rest % p.size2 * vec2(p.a2, p.b2);
+    rest /= p.size2;
+  }
+  if (RANK > 3u) {
+    at += rest % p.size3 * vec2(p.a3, p.b3);
+    rest /= p.size3;
+  }
+  if (RANK > 4u) {
+    at += rest % p.size4 * vec2(p.a4, p.b4);
+    rest /= p.size4;
+  }
+  at += rest * vec2(p.a_outer, p.b_outer);
+  let scalar = V(bitcast<T>(p.scalar));
+  if (SCALAR == 1u) {
+    return Pair(a[at.x], scalar);
+  }
+  if (SCALAR == 2u) {
+    return Pair(scalar, b[at.y]);
+  }
+  return Pair(a[at.x], b[at.y]);
+}
+
+@compute @workgroup_size(64)
+fn binary_forward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+  let i = id.y * groups.x * 64u + id.x;
+  if (i >= params.n) {
+    return;
+  }
+  let o = operands(i);
+  switch OP {
+    case 0u: { y[i] = o.a + o.b; }
+    case 1u: { y[i] = o.a - o.b; }
+    case 2u: { y[i] = o.a * o.b; }
+    case 3u: { y[i] = o.a / o.b; }
+    case 4u: { y[i] = max(o.a, o.b); }
+    default: { y[i] = min(o.a, o.b); }
+  }
+}
+
+// d = ∂y/∂b for div; ∂y/∂a for maximum and minimum, where equals share evenly, or ∂y/∂b with the
+// operands exchanged by the host.
+@compute @workgroup_size(64)
+fn binary_backward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+  let i = id.y * groups.x * 64u + id.x;
+  if (i >= params.n) {
+    return;
+  }
+  let o = operands(i);
+  let g = dy[i];
+  let zero = V(T(0));
+  switch OP {
+    case 3u: { d[i] = -(g / o.b) * (o.a / o.b); }
+    case 4u: { d[i] = select(select(zero, g, o.a > o.b), g / V(T(2)), o.a == o.b); }
+    default: { d[i] = select(select(zero, g, o.a < o.b), g / V(T(2)), o.a == o.b); }
+  }
+}
+
+@compute @workgroup_size(64)
+fn binary_compare(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+  let i = id.y * groups.x * 64u + id.x;
+  if (i >= params.n) {
+    return;
+  }
+  let o = operands(i);
+  switch OP {
+    case 0u: { mask[i] = select(M(0), M(1), o.a == o.b); }
+    case 1u: { mask[i] = select(M(0), M(1), o.a != o.b); }
+    case 2u: { mask[i] = select(M(0), M(1), o.a < o.b); }
+    case 3u: { mask[i] = select(M(0), M(1), o.a <= o.b); }
+    case 4u: { mask[i] = select(M(0), M(1), o.a > o.b); }
+    default: { mask[i] = select(M(0), M(1), o.a >= o.b); }
   }
 }
 `,
@@ -333,6 +733,110 @@ fn copy_transpose(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_wor
   y4[to + 3u * params.size1] = vec4(r0.w, r1.w, r2.w, r3.w);
 }
 `,
+  "cross_entropy": `// Cross-entropy with log-softmax inside. logits: [N, V], targets: [N].
+//   lse_i = log Σ_v exp(logits_iv)      loss_i = lse_i − logits_i,target      0 where ignored
+//   dlogits_iv = dloss_i · (exp(logits_iv − lse_i) − [v = target])
+// Rows: one thread folds one row. Backward: one thread computes one element.
+
+override REDUCTION: u32 = 0; // 0 mean, 1 sum, 2 none
+
+struct Params {
+  n: u32,
+  V: u32,
+  ignore: i32,
+}
+
+@group(0) @binding(0) var<storage> logits: array<f32>;
+@group(0) @binding(1) var<storage> targets: array<i32>;
+@group(0) @binding(2) var<storage> lse: array<f32>;
+@group(0) @binding(3) var<storage> total: array<f32>;
+@group(0) @binding(4) var<storage> count: array<f32>;
+@group(0) @binding(5) var<storage> dy: array<f32>;
+@group(0) @binding(6) var<storage, read_write> losses: array<f32>;
+@group(0) @binding(7) var<storage, read_write> counts: array<f32>;
+@group(0) @binding(8) var<storage, read_write> lses: array<f32>;
+@group(0) @binding(9) var<storage, read_write> y: array<f32>;
+@group(0) @binding(10) var<storage, read_write> dlogits: array<f32>;
+var<immediate> params: Params;
+
+@compute @workgroup_size(16)
+fn cross_entropy_rows(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+  let row = id.y * groups.x * 16u + id.x;
+  if (row >= params.n) {
+    return;
+  }
+  let start = row * params.V;
+  var largest = -1e30;
+  for (var v = 0u; v < params.V; v++) {
+    largest = max(largest, logits[start + v]);
+  }
+  var sum = 0.0;
+  for (var v = 0u; v < params.V; v++) {
+    sum += exp(max(logits[start + v] - largest, -80.0));
+  }
+  let all = largest + log(sum);
+  lses[row] = all;
+  let t = targets[row];
+  let counted = t != params.ignore;
+  let at = u32(clamp(t, 0, i32(params.V) - 1));
+  losses[row] = select(0.0, all - logits[start + at], counted);
+  counts[row] = select(0.0, 1.0, counted);
+}
+
+// y = total / count, and 0 where nothing counts.
+@compute @workgroup_size(1)
+fn cross_entropy_mean() {
+  y[0] = total[0] / max(count[0], 1.0);
+}
+
+@compute @workgroup_size(64)
+fn cross_entropy_backward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+  let i = id.y * groups.x * 64u + id.x;
+  if (i >= params.n) {
+    return;
+  }
+  let row = i / params.V;
+  let t = targets[row];
+  let p = exp(clamp(logits[i] - lse[row], -80.0, 0.0));
+  let g = p - select(0.0, 1.0, t == i32(i % params.V));
+  var scale = dy[select(0u, row, REDUCTION == 2u)];
+  if (REDUCTION == 0u) {
+    scale /= max(count[0], 1.0);
+  }
+  dlogits[i] = select(0.0, scale * g, t != params.ignore);
+}
+`,
+  "dropout": `// requires: philox
+// Dropout (Srivastava et al. 2014). x, y: [n].
+//   y_i = x_i / (1 − p) where word_i ≥ p·2³², else 0; word_i: word i mod 4 of Philox-4x32-10
+//   (Salmon et al. 2011) for counter i div 4 and the key of this call. dx is made from dy in the same
+//   way, so that no mask is stored. One thread makes four elements.
+
+struct Params {
+  n: u32,
+  key0: u32,
+  key1: u32,
+  threshold: u32,
+  scale: f32,
+}
+
+@group(0) @binding(0) var<storage> x: array<f32>;
+@group(0) @binding(1) var<storage, read_write> y: array<f32>;
+var<immediate> params: Params;
+
+@compute @workgroup_size(64)
+fn dropout_forward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+  let quad = id.y * groups.x * 64u + id.x;
+  if (quad * 4u >= params.n) {
+    return;
+  }
+  let words = philox4x32(vec4<u32>(quad, 0u, 0u, 0u), vec2<u32>(params.key0, params.key1));
+  for (var j = 0u; j < min(4u, params.n - quad * 4u); j++) {
+    let i = quad * 4u + j;
+    y[i] = select(0.0, x[i] * params.scale, words[j] >= params.threshold);
+  }
+}
+`,
   "gelu": `// Gaussian error linear unit (Hendrycks & Gimpel 2016, arXiv 1606.08415). x, y: [n].
 //   none:  y = x/2 · (1 + erf(x/√2))
 //   tanh:  y = x/2 · (1 + tanh(√(2/π)(x + 0.044715 x³)))
@@ -423,6 +927,93 @@ fn philox4x32(counter: vec4<u32>, key: vec2<u32>) -> vec4<u32> {
     k += vec2(0x9E3779B9u, 0xBB67AE85u);
   }
   return c;
+}
+`,
+  "lora_merge": `// Merge of a low-rank update into a weight, in place: W += s·B·A, with f32 accumulation.
+// W: [out, in], or [in, out] where TRANSPOSED; A: [r, in], B: [out, r]. W holds f32, or pairs of f16
+// or bf16, low half first, rounded to the nearest, ties to even. One thread makes one word of W.
+
+override TRANSPOSED: bool = false;
+override DTYPE: u32 = 0; // 0 f32, 1 f16, 2 bf16
+
+struct Params {
+  n: u32,
+  rows: u32,
+  columns: u32,
+  r: u32,
+  scale: f32,
+}
+
+@group(0) @binding(0) var<storage> a: array<f32>;
+@group(0) @binding(1) var<storage> b: array<f32>;
+@group(0) @binding(2) var<storage, read_write> weight: array<u32>;
+var<immediate> params: Params;
+
+// Element i of s·B·A, seen as W is stored.
+fn delta(i: u32) -> f32 {
+  let row = i / params.columns;
+  let column = i % params.columns;
+  let o = select(row, column, TRANSPOSED);
+  let k = select(column, row, TRANSPOSED);
+  let width = select(params.columns, params.rows, TRANSPOSED);
+  var sum = 0.0;
+  for (var j = 0u; j < params.r; j++) {
+    sum += b[o * params.r + j] * a[j * width + k];
+  }
+  return params.scale * sum;
+}
+
+fn to_bf16(v: f32) -> u32 {
+  let bits = bitcast<u32>(v);
+  return (bits + 0x7fffu + ((bits >> 16u) & 1u)) >> 16u;
+}
+
+// f32 to f16 by integers, for pack2x16float may round as it likes. Overflow becomes infinity.
+fn to_f16(v: f32) -> u32 {
+  let bits = bitcast<u32>(v);
+  let sign = (bits >> 16u) & 0x8000u;
+  let magnitude = bits & 0x7fffffffu;
+  if (magnitude >= 0x477ff000u) {
+    return sign | 0x7c00u;
+  }
+  if (magnitude < 0x38800000u) {
+    // Below 2^-14: the spacing is 2^-24, and the hardware rounds to integers, ties to even.
+    let steps = u32(round(bitcast<f32>(magnitude) * 16777216.0));
+    return sign | steps;
+  }
+  let rounded = magnitude + 0xfffu + ((magnitude >> 13u) & 1u);
+  return sign | ((rounded - 0x38000000u) >> 13u);
+}
+
+@compute @workgroup_size(64)
+fn lora_merge(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+  let i = id.y * groups.x * 64u + id.x;
+  if (DTYPE == 0u) {
+    if (i < params.n) {
+      weight[i] = bitcast<u32>(bitcast<f32>(weight[i]) + delta(i));
+    }
+    return;
+  }
+  if (i * 2u >= params.n) {
+    return;
+  }
+  let word = weight[i];
+  var pair = vec2<f32>(bitcast<f32>(word << 16u), bitcast<f32>(word & 0xffff0000u));
+  if (DTYPE == 1u) {
+    pair = unpack2x16float(word);
+  }
+  pair.x += delta(i * 2u);
+  let has_second = i * 2u + 1u < params.n;
+  if (has_second) {
+    pair.y += delta(i * 2u + 1u);
+  }
+  var low = to_bf16(pair.x);
+  var high = to_bf16(pair.y);
+  if (DTYPE == 1u) {
+    low = to_f16(pair.x);
+    high = to_f16(pair.y);
+  }
+  weight[i] = low | (select(word >> 16u, high, has_second) << 16u);
 }
 `,
   "reduce": `// Reductions over one axis. x: [outer, R, inner] → y: [outer, S, inner].
@@ -567,6 +1158,175 @@ fn reduce_backward_var(@builtin(global_invocation_id) id: vec3<u32>, @builtin(nu
     let r = result_of(t);
     dx[t] = dy[r] * (xf[t] - m[r]) * params.scale;
   }
+}
+`,
+  "rms_norm": `// Root-mean-square norm (Zhang & Sennrich 2019, arXiv 1910.07467). x, y: [rows, D], weight: [D].
+//   r = 1/√(mean(x²) + eps)      y = x · r · weight
+//   dx = r · (dy·weight − x · r²/D · Σ_j dy_j·weight_j·x_j)      dweight = Σ_rows dy · x · r
+// Statistics: one thread folds one row. The rest: one thread computes one element.
+
+struct Params {
+  n: u32,
+  D: u32,
+  eps: f32,
+}
+
+@group(0) @binding(0) var<storage> x: array<f32>;
+@group(0) @binding(1) var<storage> weight: array<f32>;
+@group(0) @binding(2) var<storage> dy: array<f32>;
+@group(0) @binding(3) var<storage> r: array<f32>;
+@group(0) @binding(4) var<storage> dot: array<f32>;
+@group(0) @binding(5) var<storage, read_write> y: array<f32>;
+@group(0) @binding(6) var<storage, read_write> dx: array<f32>;
+@group(0) @binding(7) var<storage, read_write> dweight: array<f32>;
+var<immediate> params: Params;
+
+// y = r, one for each row. n: rows
+@compute @workgroup_size(16)
+fn rms_norm_scale(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+  let row = id.y * groups.x * 16u + id.x;
+  if (row >= params.n) {
+    return;
+  }
+  var sum = 0.0;
+  let start = row * params.D;
+  for (var j = 0u; j < params.D; j++) {
+    let v = x[start + j];
+    sum += v * v;
+  }
+  y[row] = inverseSqrt(sum / f32(params.D) + params.eps);
+}
+
+@compute @workgroup_size(64)
+fn rms_norm_forward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+  let i = id.y * groups.x * 64u + id.x;
+  if (i >= params.n) {
+    return;
+  }
+  y[i] = x[i] * r[i / params.D] * weight[i % params.D];
+}
+
+// y = Σ_j dy_j·weight_j·x_j, one for each row. n: rows
+@compute @workgroup_size(16)
+fn rms_norm_dot(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+  let row = id.y * groups.x * 16u + id.x;
+  if (row >= params.n) {
+    return;
+  }
+  var sum = 0.0;
+  let start = row * params.D;
+  for (var j = 0u; j < params.D; j++) {
+    sum += dy[start + j] * weight[j] * x[start + j];
+  }
+  y[row] = sum;
+}
+
+@compute @workgroup_size(64)
+fn rms_norm_backward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+  let i = id.y * groups.x * 64u + id.x;
+  if (i >= params.n) {
+    return;
+  }
+  let row = i / params.D;
+  let s = r[row];
+  dx[i] = s * (dy[i] * weight[i % params.D] - x[i] * s * s * dot[row] / f32(params.D));
+}
+
+// One row's part of dweight; the rows are summed afterwards.
+@compute @workgroup_size(64)
+fn rms_norm_backward_weight(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+  let i = id.y * groups.x * 64u + id.x;
+  if (i >= params.n) {
+    return;
+  }
+  dweight[i] = dy[i] * x[i] * r[i / params.D];
+}
+`,
+  "rope": `// Rotary position embedding (Su et al. 2021, arXiv 2104.09864) as Hugging Face stores it: element i
+// of the first half turns with element i of the second. x, y: [B, T, H, d], cos, sin: [P, d/2].
+//   y_i = x_i·cos − x_(i+d/2)·sin      y_(i+d/2) = x_(i+d/2)·cos + x_i·sin      at position offset + t
+// Backward is the rotation the other way: sign = −1. One thread turns one pair.
+
+struct Params {
+  n: u32,
+  T: u32,
+  H: u32,
+  half: u32,
+  offset: u32,
+  sign: f32,
+}
+
+@group(0) @binding(0) var<storage> x: array<f32>;
+@group(0) @binding(1) var<storage> cosines: array<f32>;
+@group(0) @binding(2) var<storage> sines: array<f32>;
+@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+var<immediate> params: Params;
+
+fn rotate(i: u32) {
+  if (i >= params.n) {
+    return;
+  }
+  let j = i % params.half;
+  let head = i / params.half;
+  let position = params.offset + (head / params.H) % params.T;
+  let c = cosines[position * params.half + j];
+  let s = params.sign * sines[position * params.half + j];
+  let at = head * 2u * params.half + j;
+  let a = x[at];
+  let b = x[at + params.half];
+  y[at] = a * c - b * s;
+  y[at + params.half] = b * c + a * s;
+}
+
+@compute @workgroup_size(64)
+fn rope_forward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+  rotate(id.y * groups.x * 64u + id.x);
+}
+
+@compute @workgroup_size(64)
+fn rope_backward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+  rotate(id.y * groups.x * 64u + id.x);
+}
+`,
+  "swiglu": `// SwiGLU (Shazeer 2020, arXiv 2002.05202): y = silu(gate) · up, silu(g) = g·σ(g). All: [n].
+//   dup = dy · silu(gate)      dgate = dy · up · (σ + g·σ·(1 − σ))
+// One thread computes one element.
+
+struct Params {
+  n: u32,
+}
+
+@group(0) @binding(0) var<storage> gate: array<f32>;
+@group(0) @binding(1) var<storage> up: array<f32>;
+@group(0) @binding(2) var<storage> dy: array<f32>;
+@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+@group(0) @binding(4) var<storage, read_write> dgate: array<f32>;
+@group(0) @binding(5) var<storage, read_write> dup: array<f32>;
+var<immediate> params: Params;
+
+fn sigmoid(v: f32) -> f32 {
+  return 1.0 / (1.0 + exp(clamp(-v, -80.0, 80.0)));
+}
+
+@compute @workgroup_size(64)
+fn swiglu_forward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+  let i = id.y * groups.x * 64u + id.x;
+  if (i >= params.n) {
+    return;
+  }
+  y[i] = gate[i] * sigmoid(gate[i]) * up[i];
+}
+
+@compute @workgroup_size(64)
+fn swiglu_backward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+  let i = id.y * groups.x * 64u + id.x;
+  if (i >= params.n) {
+    return;
+  }
+  let g = gate[i];
+  let s = sigmoid(g);
+  dgate[i] = dy[i] * up[i] * (s + g * s * (1.0 - s));
+  dup[i] = dy[i] * g * s;
 }
 `,
 } as const;

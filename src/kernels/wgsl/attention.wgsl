@@ -9,7 +9,6 @@
 // side four at a time. All of a workgroup walk together, so that what they read is the same for all:
 // software adapters load it once, GPUs broadcast it. There is no workgroup memory and no barrier.
 
-override CAUSAL: bool = true;
 override LANES: u32 = 8; // invocations in a workgroup
 const D4: u32 = 16; // d / 4
 
@@ -20,6 +19,7 @@ struct Params {
   Hkv: u32,
   keys: u32,
   scale: f32,
+  causal: u32,
 }
 
 @group(0) @binding(0) var<storage> q: array<vec4<f32>>;
@@ -39,9 +39,9 @@ var<immediate> params: Params;
 
 const HIDDEN = -1e30; // finite: WGSL may assume that there are no infinities
 
-// The last key that query i sees. Called only where there are keys.
-fn last_key(i: u32) -> u32 {
-  return select(params.keys - 1u, params.keys - params.T + i, CAUSAL);
+// How many keys query i sees.
+fn keys_seen(i: u32) -> u32 {
+  return select(params.keys, params.keys - params.T + i + 1u, params.causal != 0u);
 }
 
 // Where the vectors of one query and one key begin, counted in vec4s.
@@ -66,9 +66,9 @@ fn attention_forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_inv
   let first = group.x * LANES;
   let row = min(first + lane, rows - 1u);
   let at = query_at(b, row / G, kv * G + row % G);
-  let last = last_key(row / G);
-  // The same for the whole workgroup: up to the last key that its last row sees.
-  let end = select(params.keys, last_key(min(first + LANES - 1u, rows - 1u) / G) + 1u, CAUSAL);
+  let seen = keys_seen(row / G);
+  // What its last row sees: the same for the whole workgroup.
+  let end = keys_seen(min(first + LANES - 1u, rows - 1u) / G);
   var query: array<vec4<f32>, D4>;
   var sum: array<vec4<f32>, D4>;
   for (var j = 0u; j < D4; j++) {
@@ -86,7 +86,7 @@ fn attention_forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_inv
       let a = query[j];
       s += vec4<f32>(dot(a, k[k0 + j]), dot(a, k[k1 + j]), dot(a, k[k2 + j]), dot(a, k[k3 + j]));
     }
-    let visible = four_from(key) <= vec4<u32>(last);
+    let visible = four_from(key) < vec4<u32>(seen);
     s = select(vec4<f32>(HIDDEN), s, visible);
     let top = max(highest, max(max(s.x, s.y), max(s.z, s.w)));
     let keep = exp(max(highest - top, -80.0));
@@ -117,8 +117,8 @@ fn attention_backward_q(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_
   let first = group.x * LANES;
   let row = min(first + lane, rows - 1u);
   let at = query_at(b, row / G, kv * G + row % G);
-  let last = last_key(row / G);
-  let end = select(params.keys, last_key(min(first + LANES - 1u, rows - 1u) / G) + 1u, CAUSAL);
+  let seen = keys_seen(row / G);
+  let end = keys_seen(min(first + LANES - 1u, rows - 1u) / G);
   var query: array<vec4<f32>, D4>;
   var gradient: array<vec4<f32>, D4>;
   var sum: array<vec4<f32>, D4>;
@@ -144,7 +144,7 @@ fn attention_backward_q(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_
       dp += vec4<f32>(dot(c, v[k0 + j]), dot(c, v[k1 + j]), dot(c, v[k2 + j]), dot(c, v[k3 + j]));
     }
     let p = exp(clamp(s - log_weight, vec4<f32>(-80.0), vec4<f32>(0.0)));
-    let ds = select(vec4<f32>(), p * (dp - D), four_from(key) <= vec4<u32>(last));
+    let ds = select(vec4<f32>(), p * (dp - D), four_from(key) < vec4<u32>(seen));
     for (var j = 0u; j < D4; j++) {
       sum[j] += (ds.x * k[k0 + j] + ds.y * k[k1 + j]) + (ds.z * k[k2 + j] + ds.w * k[k3 + j]);
     }
@@ -166,9 +166,8 @@ fn attention_backward_kv(@builtin(workgroup_id) group: vec3<u32>, @builtin(local
   let first = group.x * LANES;
   let key = first + lane;
   let at = ((b * params.S + min(key, params.S - 1u)) * params.Hkv + kv) * D4;
-  let past = params.keys - params.T;
   // The first query that sees any key of this workgroup.
-  let begin = select(0u, first - min(first, past), CAUSAL);
+  let begin = select(0u, first - min(first, params.keys - params.T), params.causal != 0u);
   var own_k: array<vec4<f32>, D4>;
   var own_v: array<vec4<f32>, D4>;
   var sum_k: array<vec4<f32>, D4>;
@@ -197,8 +196,8 @@ fn attention_backward_kv(@builtin(workgroup_id) group: vec3<u32>, @builtin(local
       let r = ((b * params.Hkv + kv) * params.T + real) * G + g;
       let log_weight = vec4<f32>(lse_in[r.x], lse_in[r.y], lse_in[r.z], lse_in[r.w]);
       let D = vec4<f32>(dot_in[r.x], dot_in[r.y], dot_in[r.z], dot_in[r.w]);
-      let seen = select(vec4<u32>(params.keys), queries + past + 1u, CAUSAL);
-      let visible = (queries == real) & (vec4<u32>(key) < seen) & vec4<bool>(key < params.keys);
+      let seen = vec4<u32>(keys_seen(real.x), keys_seen(real.y), keys_seen(real.z), keys_seen(real.w));
+      let visible = (queries == real) & (vec4<u32>(key) < seen);
       let p = select(vec4<f32>(), exp(clamp(s - log_weight, vec4<f32>(-80.0), vec4<f32>(0.0))), visible);
       let ds = p * (dp - D);
       for (var j = 0u; j < D4; j++) {

@@ -1,0 +1,27 @@
+// Which axes a reduction folds, and what shape is left.
+import { ValueError } from "../gpu/errors.ts";
+import { format, type Shape, sizeOf } from "../tensor/shape.ts";
+import type { Tensor } from "../tensor/tensor.ts";
+
+/** What is left of a shape: without the reduced axes, or with size 1 there. */
+export function resultShape(shape: Shape, axes: Shape, keepDims = false): number[] {
+  if (keepDims) return shape.map((n, i) => (axes.includes(i) ? 1 : n));
+  return shape.filter((_, i) => !axes.includes(i));
+}
+
+/** Runs of neighbouring axes, [from, to), the last first. */
+export function runsOf(axes: Shape): [number, number][] {
+  const runs: [number, number][] = [];
+  for (const a of axes) {
+    if (runs[0]?.[1] === a) runs[0][1] = a + 1;
+    else runs.unshift([a, a + 1]);
+  }
+  return runs;
+}
+
+/** Throws ValueError where a result would be made of nothing. */
+export function checkNotEmpty(op: string, x: Tensor, n: number, result: Shape): void {
+  if (n > 0 || sizeOf(result) === 0) return;
+  const expected = "of at least one element along the reduced axes";
+  throw new ValueError({ op, arg: "x", expected, got: format(x.shape) });
+}

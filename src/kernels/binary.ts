@@ -1,0 +1,119 @@
+// Two operands with broadcasting: checks, outputs, dispatches.
+import { broadcastStrides, coalesce, type Shape, sizeOf } from "../tensor/shape.ts";
+import { Tensor } from "../tensor/tensor.ts";
+import { checkShapeIs } from "./check.ts";
+import { broadcastCopy } from "./copy.ts";
+import { grid, ownKernel } from "./kernel.ts";
+import { bitsOf, checkOperands, type Operand, type Operands, shapeOf } from "./operand.ts";
+
+const kernel = ownKernel("binary");
+
+const ARITHMETIC = { add: 0, sub: 1, mul: 2, div: 3, maximum: 4, minimum: 5 } as const;
+const COMPARISONS = { eq: 0, ne: 1, lt: 2, le: 3, gt: 4, ge: 5 } as const;
+
+export type BinaryName = keyof typeof ARITHMETIC;
+export type ComparisonName = keyof typeof COMPARISONS;
+
+/** a ∘ b in the common shape. f32; i32 and u32 too, but for div. */
+export function binaryForward(name: BinaryName, a: Operand, b: Operand): Tensor {
+  const both =
+    name === "div"
+      ? checkOperands(name, a, b, "f32")
+      : checkOperands(name, a, b, "f32", "i32", "u32");
+  const y = Tensor.empty(name, both.shape, both.dtype);
+  run("binary_forward", ARITHMETIC[name], a, b, both, { y });
+  return y;
+}
+
+/** 1 where the comparison holds, 0 elsewhere, as u32. */
+export function binaryCompare(name: ComparisonName, a: Operand, b: Operand): Tensor {
+  const both = checkOperands(name, a, b, "f32", "i32", "u32");
+  const mask = Tensor.empty(name, both.shape, "u32");
+  run("binary_compare", COMPARISONS[name], a, b, both, { mask });
+  return mask;
+}
+
+/** dy · ∂y/∂b of div, or dy · ∂y/∂a of maximum and minimum, in the shape of dy. */
+export function binaryBackward(
+  name: "div" | "maximum" | "minimum",
+  dy: Tensor,
+  a: Operand,
+  b: Operand,
+): Tensor {
+  const both = checkOperands(name, a, b, "f32");
+  checkShapeIs(`${name}_backward`, "dy", dy, both.shape);
+  const d = Tensor.empty(`${name}_backward`, both.shape, "f32");
+  run("binary_backward", ARITHMETIC[name], a, b, both, { dy, d });
+  return d;
+}
+
+/** How a and b are walked, in units of `width` elements, outermost first. */
+interface Pace {
+  n: number;
+  width: 1 | 4;
+  shape: number[];
+  a: number[];
+  b: number[];
+}
+
+function paceOf(out: Shape, a: Shape, b: Shape): Pace {
+  const lists = [broadcastStrides(a, out), broadcastStrides(b, out)];
+  const joined = coalesce(out, ...lists);
+  const flat = joined.shape.length === 0;
+  const shape = flat ? [1] : joined.shape;
+  const [sa, sb] = flat ? [[1], [1]] : [joined.strides[0]!, joined.strides[1]!];
+  const last = shape.length - 1;
+  const n = sizeOf(out);
+  // Ragged tails are harmless where everything is one run: buffers end on whole words of 16 bytes.
+  const runs = sa[last] === 1 && sb[last] === 1 && (last === 0 || shape[last]! % 4 === 0);
+  const aligned = (s: number[]) => s.every((step, i) => i === last || step % 4 === 0);
+  if (!runs || !aligned(sa) || !aligned(sb)) return { n, width: 1, shape, a: sa, b: sb };
+  const quarter = (s: number[]) => s.map((step, i) => (i === last ? step : step / 4));
+  const size = shape.map((m, i) => (i === last ? Math.ceil(m / 4) : m));
+  return { n: sizeOf(size), width: 4, shape: size, a: quarter(sa), b: quarter(sb) };
+}
+
+const MAX_WALK = 5;
+
+function run(
+  entry: "binary_forward" | "binary_compare" | "binary_backward",
+  OP: number,
+  a: Operand,
+  b: Operand,
+  both: Operands,
+  rest: Record<string, Tensor>,
+): void {
+  const { first, dtype, shape: out } = both;
+  const scalar = typeof b === "number" ? b : typeof a === "number" ? a : 0;
+  const SCALAR = typeof b === "number" ? 1 : typeof a === "number" ? 2 : 0;
+  const one = SCALAR > 0;
+  const pace = paceOf(out, one ? out : shapeOf(a), one ? out : shapeOf(b));
+  if (pace.shape.length > MAX_WALK) {
+    const whole = (x: Operand) => (typeof x === "number" ? x : broadcastCopy(x, out, entry));
+    run(entry, OP, whole(a), whole(b), both, rest);
+    return;
+  }
+  const type = (t: string) => (pace.width === 4 ? `vec4<${t}>` : t);
+  kernel.run(entry, {
+    tensors: {
+      a: typeof a === "number" ? first : a,
+      b: typeof b === "number" ? first : b,
+      ...rest,
+    },
+    params: { n: pace.n, scalar: bitsOf(scalar, dtype), ...walkParams(pace) },
+    constants: { OP, RANK: pace.shape.length, SCALAR },
+    defines: { T: dtype, V: type(dtype), M: type("u32") },
+    groups: grid(Math.ceil(pace.n / 64)),
+  });
+}
+
+function walkParams({ shape, a, b }: Pace): Record<string, number> {
+  const params: Record<string, number> = { a_outer: a[0]!, b_outer: b[0]! };
+  const rank = shape.length;
+  for (let k = 1; k < MAX_WALK; k++) {
+    params[`size${k}`] = shape[rank - k] ?? 1;
+    params[`a${k}`] = a[rank - k] ?? 0;
+    params[`b${k}`] = b[rank - k] ?? 0;
+  }
+  return params;
+}

@@ -1,0 +1,43 @@
+// Merge: checks and dispatch. W: [out, in] or [in, out], A: [r, in], B: [out, r]
+import type { Tensor } from "../tensor/tensor.ts";
+import { checkDType, checkRank, checkShapeIs } from "./check.ts";
+import { grid, ownKernel } from "./kernel.ts";
+
+const kernel = ownKernel("lora_merge");
+const DTYPES: Record<string, number> = { f32: 0, f16: 1, bf16: 2 };
+
+/**
+ * Adds s·B·A to a weight in place, in one pass.
+ * @param weight  [out, in], or [in, out] where `transposed`; f32, f16 or bf16
+ * @param a  [r, in] of f32
+ * @param b  [out, r] of f32
+ * @param scale  s
+ * @throws ShapeError, DTypeError
+ */
+export function loraMergeInto(
+  weight: Tensor,
+  a: Tensor,
+  b: Tensor,
+  scale: number,
+  options: { transposed?: boolean } = {},
+): void {
+  const { transposed = false } = options;
+  const op = "lora_merge";
+  checkDType(op, "weight", weight, "f32", "f16", "bf16");
+  checkDType(op, "a", a, "f32");
+  checkDType(op, "b", b, "f32");
+  checkRank(op, "weight", weight, 2, transposed ? "[in, out]" : "[out, in]");
+  checkRank(op, "a", a, 2, "[r, in]");
+  const [rows, columns] = weight.shape as [number, number];
+  const [out, inner] = transposed ? [columns, rows] : [rows, columns];
+  const r = a.shape[0]!;
+  checkShapeIs(op, "a", a, [r, inner], "[r, in]");
+  checkShapeIs(op, "b", b, [out, r], "[out, r]");
+  const words = weight.dtype === "f32" ? weight.size : Math.ceil(weight.size / 2);
+  kernel.run("lora_merge", {
+    tensors: { a, b, weight },
+    params: { n: weight.size, rows, columns, r, scale },
+    constants: { TRANSPOSED: Number(transposed), DTYPE: DTYPES[weight.dtype]! },
+    groups: grid(Math.ceil(words / 64)),
+  });
+}

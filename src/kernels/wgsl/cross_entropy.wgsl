@@ -1,0 +1,72 @@
+// Cross-entropy with log-softmax inside. logits: [N, V], targets: [N].
+//   lse_i = log Σ_v exp(logits_iv)      loss_i = lse_i − logits_i,target      0 where ignored
+//   dlogits_iv = dloss_i · (exp(logits_iv − lse_i) − [v = target])
+// Rows: one thread folds one row. Backward: one thread computes one element.
+
+override REDUCTION: u32 = 0; // 0 mean, 1 sum, 2 none
+
+struct Params {
+  n: u32,
+  V: u32,
+  ignore: i32,
+}
+
+@group(0) @binding(0) var<storage> logits: array<f32>;
+@group(0) @binding(1) var<storage> targets: array<i32>;
+@group(0) @binding(2) var<storage> lse: array<f32>;
+@group(0) @binding(3) var<storage> total: array<f32>;
+@group(0) @binding(4) var<storage> count: array<f32>;
+@group(0) @binding(5) var<storage> dy: array<f32>;
+@group(0) @binding(6) var<storage, read_write> losses: array<f32>;
+@group(0) @binding(7) var<storage, read_write> counts: array<f32>;
+@group(0) @binding(8) var<storage, read_write> lses: array<f32>;
+@group(0) @binding(9) var<storage, read_write> y: array<f32>;
+@group(0) @binding(10) var<storage, read_write> dlogits: array<f32>;
+var<immediate> params: Params;
+
+@compute @workgroup_size(16)
+fn cross_entropy_rows(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+  let row = id.y * groups.x * 16u + id.x;
+  if (row >= params.n) {
+    return;
+  }
+  let start = row * params.V;
+  var largest = -1e30;
+  for (var v = 0u; v < params.V; v++) {
+    largest = max(largest, logits[start + v]);
+  }
+  var sum = 0.0;
+  for (var v = 0u; v < params.V; v++) {
+    sum += exp(max(logits[start + v] - largest, -80.0));
+  }
+  let all = largest + log(sum);
+  lses[row] = all;
+  let t = targets[row];
+  let counted = t != params.ignore;
+  let at = u32(clamp(t, 0, i32(params.V) - 1));
+  losses[row] = select(0.0, all - logits[start + at], counted);
+  counts[row] = select(0.0, 1.0, counted);
+}
+
+// y = total / count, and 0 where nothing counts.
+@compute @workgroup_size(1)
+fn cross_entropy_mean() {
+  y[0] = total[0] / max(count[0], 1.0);
+}
+
+@compute @workgroup_size(64)
+fn cross_entropy_backward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+  let i = id.y * groups.x * 64u + id.x;
+  if (i >= params.n) {
+    return;
+  }
+  let row = i / params.V;
+  let t = targets[row];
+  let p = exp(clamp(logits[i] - lse[row], -80.0, 0.0));
+  let g = p - select(0.0, 1.0, t == i32(i % params.V));
+  var scale = dy[select(0u, row, REDUCTION == 2u)];
+  if (REDUCTION == 0u) {
+    scale /= max(count[0], 1.0);
+  }
+  dlogits[i] = select(0.0, scale * g, t != params.ignore);
+}

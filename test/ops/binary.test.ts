@@ -1,0 +1,196 @@
+import { equal, is } from "uvu/assert";
+import * as ops from "../../src/autograd/ops/binary.ts";
+import { parameter, tensor, zeros } from "../../src/tensor/create.ts";
+import { sizeOf } from "../../src/tensor/shape.ts";
+import { checkOp, gpuTest, randomValues, runTests, throwsLike } from "../gpu.ts";
+import * as reference from "../reference/binary.ts";
+
+const NAMES = ["add", "sub", "mul", "div", "maximum", "minimum"] as const;
+const COMPARISONS = ["eq", "ne", "lt", "le", "gt", "ge"] as const;
+
+const CASES: [number[], number[]][] = [
+  [[], []],
+  [[1], [7]],
+  [[5], []],
+  [
+    [3, 7],
+    [3, 7],
+  ],
+  [
+    [2, 8],
+    [2, 8],
+  ],
+  [[3, 8], [8]],
+  [[3, 7], [7]],
+  [
+    [3, 1],
+    [1, 4],
+  ],
+  [
+    [3, 8],
+    [3, 1],
+  ],
+  [
+    [2, 3, 4],
+    [3, 1],
+  ],
+  [
+    [2, 1, 3, 1, 2, 1],
+    [1, 2, 1, 3, 1, 2],
+  ],
+  [
+    [2, 1, 3, 4],
+    [5, 1, 4],
+  ],
+  [[0, 4], [4]],
+  [[130], [130]],
+];
+
+/** Away from zero, so that quotients stay of size 1. */
+function positive(n: number, seed: number): Float64Array {
+  return randomValues(n, seed).map((v) => Math.fround(v + (v < 0 ? -0.5 : 0.5)));
+}
+
+for (const name of NAMES) {
+  gpuTest(`${name}: forward and backward against float64`, async () => {
+    for (const [sa, sb] of CASES) {
+      await checkOp({
+        name: `${name} [${sa}] [${sb}]`,
+        run: (a, b) => ops[name](a!, b!),
+        inputs: [
+          { shape: sa, values: positive(sizeOf(sa), 1) },
+          { shape: sb, values: positive(sizeOf(sb), 2) },
+        ],
+        forward: (a, b) => reference.binary(name, a!, sa, b!, sb).data,
+        backward: (dy, a, b) => reference.binaryBackward(name, dy, a!, sa, b!, sb),
+        K: sizeOf(sa) + sizeOf(sb),
+      });
+    }
+  });
+
+  gpuTest(`${name}: a number for either operand`, async () => {
+    const shape = [3, 5];
+    await checkOp({
+      name: `${name} x, 0.75`,
+      run: (x) => ops[name](x!, 0.75),
+      inputs: [{ shape, values: positive(15, 4) }],
+      forward: (x) => reference.binary(name, x!, shape, [0.75], []).data,
+      backward: (dy, x) => [reference.binaryBackward(name, dy, x!, shape, [0.75], [])[0]],
+    });
+    await checkOp({
+      name: `${name} 0.75, x`,
+      run: (x) => ops[name](0.75, x!),
+      inputs: [{ shape, values: positive(15, 5) }],
+      forward: (x) => reference.binary(name, [0.75], [], x!, shape).data,
+      backward: (dy, x) => [reference.binaryBackward(name, dy, [0.75], [], x!, shape)[1]],
+    });
+  });
+}
+
+gpuTest("binary: random broadcasts", async () => {
+  const draw = randomValues(600, 8, 0.5);
+  let at = 0;
+  const next = (n: number) => Math.floor((draw[at++ % 600]! + 0.5) * n * 0.999);
+  for (let round = 0; round < 30; round++) {
+    const shape = Array.from({ length: next(7) }, () => 1 + next(4));
+    const thinned = () => shape.map((n) => (next(3) === 0 ? 1 : n)).slice(next(shape.length + 1));
+    const sa = next(2) === 0 ? shape : thinned();
+    const sb = thinned();
+    const name = NAMES[next(6)]!;
+    await checkOp({
+      name: `${name} [${sa}] [${sb}]`,
+      run: (a, b) => ops[name](a!, b!),
+      inputs: [
+        { shape: sa, values: positive(sizeOf(sa), 20 + round) },
+        { shape: sb, values: positive(sizeOf(sb), 60 + round) },
+      ],
+      forward: (a, b) => reference.binary(name, a!, sa, b!, sb).data,
+      backward: (dy, a, b) => reference.binaryBackward(name, dy, a!, sa, b!, sb),
+      K: sizeOf(shape),
+    });
+  }
+});
+
+gpuTest("binary: one tensor for both operands, and only one that wants a gradient", async () => {
+  await checkOp({
+    name: "x · x",
+    run: (x) => ops.mul(x!, x!),
+    inputs: [{ shape: [6] }],
+    forward: (x) => x!.map((v) => v * v),
+    backward: (dy, x) => [dy.map((g, i) => 2 * g * x![i]!)],
+  });
+  await checkOp({
+    name: "a · b, b frozen",
+    run: (a, b) => ops.mul(a!, b!),
+    inputs: [{ shape: [2, 3] }, { shape: [3], grad: false }],
+    forward: (a, b) => reference.binary("mul", a!, [2, 3], b!, [3]).data,
+    backward: (dy, a, b) => [reference.binaryBackward("mul", dy, a!, [2, 3], b!, [3])[0], null],
+  });
+});
+
+gpuTest("maximum and minimum: equals share evenly", async () => {
+  for (const name of ["maximum", "minimum"] as const) {
+    await checkOp({
+      name: `${name} of equals`,
+      run: (a, b) => ops[name](a!, b!),
+      inputs: [
+        { shape: [4], values: [1, 2, 3, 4] },
+        { shape: [4], values: [1, 3, 2, 4] },
+      ],
+      forward: (a, b) => reference.binary(name, a!, [4], b!, [4]).data,
+      backward: (dy, a, b) => reference.binaryBackward(name, dy, a!, [4], b!, [4]),
+    });
+  }
+});
+
+gpuTest("comparisons: u32 masks, every type, no gradient", async () => {
+  for (const name of COMPARISONS) {
+    for (const dtype of ["f32", "i32", "u32"] as const) {
+      const va = [1, 2, 3, 4, 5, 6, 7, 8];
+      const vb = [1, 3, 2, 4];
+      const y = ops[name](tensor(va, [2, 4], dtype), tensor(vb, [4], dtype));
+      is(y.dtype, "u32");
+      const expected = reference.binary(name, va, [2, 4], vb, [4]).data;
+      equal(Array.from(await y.data()), Array.from(expected), `${name} ${dtype}`);
+      const scalar = await ops[name](tensor(va, [8], dtype), 4).data();
+      equal(Array.from(scalar), Array.from(reference.binary(name, va, [8], [4], []).data));
+    }
+  }
+  is(ops.lt(parameter(tensor([1, 2])), 0).requiresGrad, false);
+});
+
+gpuTest("arithmetic on integers is exact", async () => {
+  for (const dtype of ["i32", "u32"] as const) {
+    const a = tensor([16777217, 5, 6], [3], dtype);
+    equal(Array.from(await ops.add(a, tensor([2, 3, 4], [3], dtype)).data()), [16777219, 8, 10]);
+    equal(Array.from(await ops.mul(a, 3).data()), [50331651, 15, 18]);
+    equal(Array.from(await ops.maximum(a, 6).data()), [16777217, 6, 6]);
+    is(ops.sub(a, 1).dtype, dtype);
+  }
+  equal(Array.from(await ops.sub(3, tensor([5, 1], [2], "i32")).data()), [-2, 2]);
+  equal(Array.from(await ops.add(tensor([5, 1], [2], "i32"), -7).data()), [-2, -6]);
+});
+
+gpuTest("binary: errors", () => {
+  const x = zeros([2, 3]);
+  const i = zeros([3], "i32");
+  throwsLike(
+    () => ops.add(x, zeros([2])),
+    "ShapeError",
+    "add: b must be broadcastable with a = [2, 3]",
+  );
+  throwsLike(() => ops.mul(x, i), "DTypeError", "mul: b must be f32, as a is, got i32", "b.cast");
+  throwsLike(() => ops.div(i, 2), "DTypeError", "div: a must be f32, got i32");
+  throwsLike(() => ops.add(zeros([2], "f16"), 1), "DTypeError", "add: a must be f32", "cast");
+  throwsLike(
+    () => ops.add(i, 0.5),
+    "ValueError",
+    "add: b must be an integer that i32 holds, got 0.5",
+  );
+  throwsLike(() => ops.lt(zeros([1], "u32"), -1), "ValueError", "an integer that u32 holds");
+  throwsLike(() => ops.add(1, 2), "ValueError", "add: a must be a tensor", "two numbers");
+  x.dispose();
+  throwsLike(() => ops.add(x, 1), "DisposedError", "add: argument 1 must be alive");
+});
+
+runTests();
