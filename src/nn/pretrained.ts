@@ -1,9 +1,11 @@
 // Models in Hugging Face's layout: config.json and model.safetensors, or shards with an index.
+import { noGrad } from "../autograd/graph.ts";
 import { cast } from "../autograd/ops/index.ts";
 import { FormatError } from "../gpu/errors.ts";
 import { parameter } from "../tensor/create.ts";
 import { readJson, writeFileSafely } from "../tensor/files.ts";
 import { loadModelTensors, saveSafetensors } from "../tensor/safetensors_file.ts";
+import { scope } from "../tensor/scope.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import type { CausalLM } from "./causal_lm.ts";
 import { type GPT2Config, GPT2LMHeadModel } from "./gpt2.ts";
@@ -33,6 +35,11 @@ export async function fromPretrained(folder: string): Promise<CausalLM> {
   const config = await readJson(`${folder}/config.json`);
   const model = withEmptyWeights(() => modelFromConfig(config, `${folder}/config.json`));
   const state = await loadModelTensors(folder);
+  for (const [name, t] of state) {
+    if (t.rank !== 1 || t.dtype === "f32") continue;
+    state.set(name, noGrad(() => cast(t, "f32")).persist());
+    t.dispose();
+  }
   try {
     model.loadStateDict(withoutPrefix(state, model));
   } catch (error) {
@@ -55,14 +62,25 @@ function withoutPrefix(state: Map<string, Tensor>, model: CausalLM): Map<string,
   return renamed;
 }
 
-/** Writes a model as a folder that `fromPretrained` and Transformers load. */
-export async function savePretrained(model: CausalLM, folder: string): Promise<void> {
+/**
+ * Writes a model as a folder that `fromPretrained` and Transformers load.
+ * @param options  `dtype`: what the parameters are rounded to; default: as they are
+ */
+export async function savePretrained(
+  model: CausalLM,
+  folder: string,
+  options: { dtype?: "f32" | "f16" | "bf16" } = {},
+): Promise<void> {
+  using _ = scope();
   const config = {
     architectures: [model.modelType === "gpt2" ? "GPT2LMHeadModel" : "LlamaForCausalLM"],
     model_type: model.modelType,
     ...model.config,
   };
-  const state = Object.fromEntries(model.stateDict());
+  const state: Record<string, Tensor> = {};
+  for (const [name, p] of model.stateDict()) {
+    state[name] = options.dtype ? noGrad(() => cast(p, options.dtype!)) : p;
+  }
   await saveSafetensors(`${folder}/model.safetensors`, state, { format: "pt" });
   await writeFileSafely(`${folder}/config.json`, `${JSON.stringify(config, null, 2)}\n`);
 }
