@@ -67,7 +67,7 @@ export class Kernel {
       blocks: tensors.map((t) => t.storage.block),
     });
     bound.forEach((b, i) => {
-      if (b.writes) tensors[i]!.storage.version += 1;
+      if (b.writes) tensors[i]!.storage.touch();
     });
   }
 

@@ -18,6 +18,55 @@ fn accumulate(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgro
   }
 }
 `,
+  "adamw": `// AdamW, one step in place (Loshchilov & Hutter 2019, arXiv 1711.05101), in PyTorch's order.
+//   g = gradient · clip          m += (1 − β1)(g − m)          v = β2·v + (1 − β2)·g²
+//   parameter = parameter·(1 − lr·decay) − lr/c1 · m / (√v/√c2 + eps)      c = 1 − β^step
+// All arrays are flat and padded to whole vec4s. A workgroup takes LANES · ROUNDS vec4s in a row.
+
+override LANES: u32 = 8;
+override ROUNDS: u32 = 64;
+
+struct Params {
+  n4: u32,
+  beta2: f32,
+  rest1: f32, // 1 − β1; computed on the host, where it loses no digits
+  rest2: f32, // 1 − β2
+  keep: f32, // 1 − lr·decay
+  rate: f32, // lr/c1
+  root: f32, // √c2
+  eps: f32,
+}
+
+@group(0) @binding(0) var<storage, read_write> parameter: array<vec4<f32>>;
+@group(0) @binding(1) var<storage> gradient: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read_write> m: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read_write> v: array<vec4<f32>>;
+@group(0) @binding(4) var<storage> clip: array<f32>; // [1]
+var<immediate> params: Params;
+
+@compute @workgroup_size(LANES)
+fn adamw_step(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let first = (group.y * groups.x + group.x) * LANES * ROUNDS + lane;
+  let factor = clip[0];
+  for (var round = 0u; round < ROUNDS; round++) {
+    let i = first + round * LANES;
+    if (i >= params.n4) {
+      return;
+    }
+    let g = gradient[i] * factor;
+    let mean = m[i] + params.rest1 * (g - m[i]);
+    let square = params.beta2 * v[i] + params.rest2 * g * g;
+    m[i] = mean;
+    v[i] = square;
+    parameter[i] = parameter[i] * params.keep
+      - params.rate * mean / (sqrt(square) / params.root + params.eps);
+  }
+}
+`,
   "attention.subgroup": `enable subgroups;
 // Attention for adapters whose subgroups have 8 invocations (lavapipe), where one load costs as much
 // as a hundred multiply-adds. Formulas, shapes and bindings: attention.wgsl.
@@ -613,7 +662,7 @@ fn binary_backward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_wo
   let g = dy[i];
   let zero = V(T(0));
   switch OP {
-    case 3u: { d[i] = -(g / o.b) * (o.a / o.b); }
+    case 3u: { d[i] = (zero - g / o.b) * (o.a / o.b); }
     case 4u: { d[i] = select(select(zero, g, o.a > o.b), g / V(T(2)), o.a == o.b); }
     default: { d[i] = select(select(zero, g, o.a < o.b), g / V(T(2)), o.a == o.b); }
   }
@@ -633,6 +682,199 @@ fn binary_compare(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_wor
     case 3u: { mask[i] = select(M(0), M(1), o.a <= o.b); }
     case 4u: { mask[i] = select(M(0), M(1), o.a > o.b); }
     default: { mask[i] = select(M(0), M(1), o.a >= o.b); }
+  }
+}
+`,
+  "cast": `// Between element types. f16 and bf16 are pairs in words of 32 bits, low half first. Rounding is to
+// nearest, ties to even, in integer arithmetic: pack2x16float may round either way. x, y: [n].
+//   cast_unpack:  f16, bf16 → f32     one thread per element
+//   cast_pack:    f32 → f16, bf16     one thread per word of two
+//   cast_convert: f32, i32, u32 → f32, i32, u32, towards zero       one thread per element
+
+alias From = f32;
+alias To = i32;
+override HALF: bool = true; // f16, else bf16
+
+struct Params {
+  n: u32,
+}
+
+@group(0) @binding(0) var<storage> words: array<u32>;
+@group(0) @binding(1) var<storage> x: array<From>;
+@group(0) @binding(2) var<storage, read_write> y: array<To>;
+@group(0) @binding(3) var<storage, read_write> bits: array<u32>;
+var<immediate> params: Params;
+
+// The bits of the f32 that a half stands for; subnormals are exact.
+fn bits_of_half(h: u32) -> u32 {
+  let sign = (h & 0x8000u) << 16u;
+  let exponent = (h >> 10u) & 31u;
+  let mantissa = h & 0x3ffu;
+  if (exponent == 31u) {
+    return sign | 0x7f800000u | (mantissa << 13u);
+  }
+  if (exponent == 0u) {
+    return sign | bitcast<u32>(f32(mantissa) * 0x1p-24f);
+  }
+  return sign | ((exponent + 112u) << 23u) | (mantissa << 13u);
+}
+
+// u / 2^shift to nearest, ties to even; shift is 1 … 31.
+fn round_shift(u: u32, shift: u32) -> u32 {
+  let half = 1u << (shift - 1u);
+  let rest = u & ((1u << shift) - 1u);
+  let down = u >> shift;
+  return down + select(0u, 1u, rest > half || (rest == half && (down & 1u) == 1u));
+}
+
+fn half_of_bits(u: u32) -> u32 {
+  let sign = (u >> 16u) & 0x8000u;
+  let size = u & 0x7fffffffu;
+  if (size > 0x7f800000u) {
+    return sign | 0x7e00u;
+  }
+  if (size >= 0x477ff000u) { // at least 65,520: infinity
+    return sign | 0x7c00u;
+  }
+  if (size >= 0x38800000u) { // normal; a carry out of the mantissa raises the exponent rightly
+    return sign | (round_shift(size, 13u) - (112u << 10u));
+  }
+  let exponent = size >> 23u;
+  if (exponent < 102u) {
+    return sign;
+  }
+  return sign | round_shift((size & 0x7fffffu) | 0x800000u, 126u - exponent);
+}
+
+fn bfloat_of_bits(u: u32) -> u32 {
+  if ((u & 0x7fffffffu) > 0x7f800000u) {
+    return (u >> 16u) | 0x40u;
+  }
+  return round_shift(u, 16u);
+}
+
+fn packed(u: u32) -> u32 {
+  if (HALF) {
+    return half_of_bits(u);
+  }
+  return bfloat_of_bits(u);
+}
+
+@compute @workgroup_size(64)
+fn cast_unpack(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+  let i = id.y * groups.x * 64u + id.x;
+  if (i >= params.n) {
+    return;
+  }
+  let h = (words[i / 2u] >> (16u * (i % 2u))) & 0xffffu;
+  if (HALF) {
+    bits[i] = bits_of_half(h);
+  } else {
+    bits[i] = h << 16u;
+  }
+}
+
+@compute @workgroup_size(64)
+fn cast_pack(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+  let i = id.y * groups.x * 64u + id.x;
+  let at = 2u * i;
+  if (at >= params.n) {
+    return;
+  }
+  var word = packed(words[at]);
+  if (at + 1u < params.n) {
+    word |= packed(words[at + 1u]) << 16u;
+  }
+  bits[i] = word;
+}
+
+@compute @workgroup_size(64)
+fn cast_convert(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+  let i = id.y * groups.x * 64u + id.x;
+  if (i < params.n) {
+    y[i] = To(x[i]);
+  }
+}
+`,
+  "clip_grad_norm": `// The norm over all gradients together, and the factor that brings it down to maxNorm.
+//   norm = √Σ g²          factor = min(1, maxNorm / (norm + 1e-6))
+// Two stages in a fixed order, so equal gradients give equal bits: "sums" is called once for each
+// gradient and leaves one partial sum per invocation behind the others; "factor" adds them up.
+
+override LANES: u32 = 8;
+
+struct Params {
+  n: u32, // elements of x; for "factor": partial sums
+  parts: u32, // invocations that share x
+  offset: u32, // of the first partial sum
+  max_norm: f32,
+}
+
+@group(0) @binding(0) var<storage> x: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read_write> partials: array<f32>;
+@group(0) @binding(2) var<storage> partials_in: array<f32>;
+@group(0) @binding(3) var<storage, read_write> norm: array<f32>; // [1]
+@group(0) @binding(4) var<storage, read_write> factor: array<f32>; // [1]
+@group(0) @binding(5) var<storage> factor_in: array<f32>; // [1]
+@group(0) @binding(6) var<storage, read_write> scaled: array<f32>;
+var<immediate> params: Params;
+
+const BLOCK = 64u; // terms that are added up before they join the total: keeps rounding small
+
+// The elements of vec4 i, with zeros past the end.
+fn four(i: u32) -> vec4<f32> {
+  let at = 4u * i + vec4<u32>(0u, 1u, 2u, 3u);
+  return select(vec4<f32>(), x[i], at < vec4<u32>(params.n));
+}
+
+// An invocation takes the vec4s part, part + parts, …
+@compute @workgroup_size(LANES)
+fn clip_grad_norm_sums(@builtin(global_invocation_id) id: vec3<u32>) {
+  let part = id.x;
+  let n4 = (params.n + 3u) / 4u;
+  var total = 0.0;
+  for (var start = part; start < n4; start += BLOCK * params.parts) {
+    let end = min(n4, start + BLOCK * params.parts);
+    var sum = 0.0;
+    for (var i = start; i < end; i += params.parts) {
+      let g = four(i);
+      sum += dot(g, g);
+    }
+    total += sum;
+  }
+  if (part < params.parts) {
+    partials[params.offset + part] = total;
+  }
+}
+
+const WIDTH = 64u;
+var<workgroup> sums: array<f32, WIDTH>;
+
+@compute @workgroup_size(WIDTH)
+fn clip_grad_norm_factor(@builtin(local_invocation_index) lane: u32) {
+  var own = 0.0;
+  for (var i = lane; i < params.n; i += WIDTH) {
+    own += partials_in[i];
+  }
+  sums[lane] = own;
+  workgroupBarrier();
+  if (lane > 0u) {
+    return;
+  }
+  var total = 0.0;
+  for (var i = 0u; i < WIDTH; i++) {
+    total += sums[i];
+  }
+  norm[0] = sqrt(total);
+  factor[0] = min(1.0, params.max_norm / (sqrt(total) + 1e-6));
+}
+
+// scaled *= factor, in place. One thread scales one element.
+@compute @workgroup_size(64)
+fn clip_grad_norm_scale(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+  let i = id.y * groups.x * 64u + id.x;
+  if (i < params.n) {
+    scaled[i] *= factor_in[0];
   }
 }
 `,
@@ -837,6 +1079,141 @@ fn dropout_forward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_wo
   }
 }
 `,
+  "gather": `// Reading by index. Ids that lie outside are clamped, so that nothing beyond an array is read.
+//   rows:  table [V, D], ids [N] → y[n, d] = table[ids[n], d]                one thread per element
+//   axis:  x [outer, A, inner], ids [outer, K, inner] → y[o, k, i] = x[o, ids[o, k, i], i]
+// Backward sums in a fixed order and needs no atomics.
+
+override FORMAT: u32 = 0; // of the table: 0 f32, 1 f16, 2 bf16; the last two are pairs, low half first
+
+struct Params {
+  n: u32,
+  rows: u32,
+  columns: u32,
+  K: u32,
+  start: u32,
+  end: u32,
+}
+
+@group(0) @binding(0) var<storage> table: array<u32>;
+@group(0) @binding(1) var<storage> ids: array<u32>;
+@group(0) @binding(2) var<storage> dy: array<f32>;
+@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+@group(0) @binding(4) var<storage, read_write> dx: array<f32>;
+@group(0) @binding(5) var<storage> links: array<u32>;
+@group(0) @binding(6) var<storage, read_write> new_links: array<u32>;
+@group(0) @binding(7) var<storage> x: array<u32>;
+@group(0) @binding(8) var<storage, read_write> picked: array<u32>;
+var<immediate> params: Params;
+
+// A negative i32 is a large u32 and lands on the last row.
+fn id_at(n: u32) -> u32 {
+  return min(ids[n], params.rows - 1u);
+}
+
+fn table_at(at: u32) -> f32 {
+  if (FORMAT == 0u) {
+    return bitcast<f32>(table[at]);
+  }
+  let word = table[at / 2u];
+  if (FORMAT == 1u) {
+    let pair = unpack2x16float(word);
+    return select(pair.x, pair.y, at % 2u == 1u);
+  }
+  return bitcast<f32>(select(word << 16u, word & 0xffff0000u, at % 2u == 1u));
+}
+
+@compute @workgroup_size(64)
+fn gather_rows(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+  let i = id.y * groups.x * 64u + id.x;
+  if (i < params.n) {
+    let D = params.columns;
+    y[i] = table_at(id_at(i / D) * D + i % D);
+  }
+}
+
+const END = 0x7fffffffu;
+const FIRST = 0x80000000u;
+
+// For each position of a block start … end − 1 of ids: where the same id comes next in the block, and
+// in the top bit whether it is the first of its kind there. One thread per position.
+@compute @workgroup_size(64)
+fn gather_rows_links(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+  let n = params.start + id.y * groups.x * 64u + id.x;
+  if (n >= params.end) {
+    return;
+  }
+  let own = id_at(n);
+  var link = FIRST | END;
+  for (var k = params.start; k < n; k++) {
+    if (id_at(k) == own) {
+      link = END;
+      break;
+    }
+  }
+  for (var k = n + 1u; k < params.end; k++) {
+    if (id_at(k) == own) {
+      link = (link & FIRST) | k;
+      break;
+    }
+  }
+  new_links[n] = link;
+}
+
+// dx[v, d] += Σ dy[n, d] over the positions n of v, in their order: the thread of the first follows the
+// links. One thread per position and column.
+@compute @workgroup_size(64)
+fn gather_rows_backward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+  let i = id.y * groups.x * 64u + id.x;
+  if (i >= params.n) {
+    return;
+  }
+  let D = params.columns;
+  let d = i % D;
+  let n = params.start + i / D;
+  var link = links[n];
+  if ((link & FIRST) == 0u) {
+    return;
+  }
+  let to = id_at(n) * D + d;
+  var total = dx[to] + dy[n * D + d];
+  for (link = link & END; link != END; link = links[link] & END) {
+    total += dy[link * D + d];
+  }
+  dx[to] = total;
+}
+
+// Along an axis: rows = A, columns = inner.
+@compute @workgroup_size(64)
+fn gather_axis(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+  let i = id.y * groups.x * 64u + id.x;
+  if (i < params.n) {
+    let o = i / (params.K * params.columns);
+    picked[i] = x[(o * params.rows + id_at(i)) * params.columns + i % params.columns];
+  }
+}
+
+// dx[o, a, i] += Σ dy[o, k, i] over those k in start … end − 1 with ids[o, k, i] = a.
+// One thread per element of x.
+@compute @workgroup_size(64)
+fn gather_axis_backward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+  let i = id.y * groups.x * 64u + id.x;
+  if (i >= params.n) {
+    return;
+  }
+  let line = i / params.columns;
+  let a = line % params.rows;
+  var at = (line / params.rows * params.K + params.start) * params.columns + i % params.columns;
+  var total = dx[i];
+  for (var k = params.start; k < params.end; k++) {
+    if (id_at(at) == a) {
+      total += dy[at];
+    }
+    at += params.columns;
+  }
+  dx[i] = total;
+}
+`,
   "gelu": `// Gaussian error linear unit (Hendrycks & Gimpel 2016, arXiv 1606.08415). x, y: [n].
 //   none:  y = x/2 · (1 + erf(x/√2))
 //   tanh:  y = x/2 · (1 + tanh(√(2/π)(x + 0.044715 x³)))
@@ -1014,6 +1391,204 @@ fn lora_merge(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgro
     high = to_f16(pair.y);
   }
   weight[i] = low | (select(word >> 16u, high, has_second) << 16u);
+}
+`,
+  "matmul.naive": `// Matrix product, as its definition says: the readable specification, and the path for any shape.
+//   y[m, n] = alpha · Σ_k op(a)[m, k] · op(b)[k, n] + bias[n]      or y += … where accumulate
+// op(a): [M, K], stored [K, M] where TRANSPOSE_A; op(b): [K, N], stored [N, K] where TRANSPOSE_B.
+// b may hold pairs of f16 or bf16, low half first. One thread computes one element of y.
+
+override TRANSPOSE_A: bool = false;
+override TRANSPOSE_B: bool = false;
+override DTYPE_B: u32 = 0; // 0 f32, 1 f16, 2 bf16
+
+struct Params {
+  M: u32,
+  N: u32,
+  K: u32,
+  k_start: u32,
+  k_end: u32,
+  a_batch: u32,
+  b_batch: u32,
+  accumulate: u32,
+  has_bias: u32,
+  alpha: f32,
+}
+
+@group(0) @binding(0) var<storage> a: array<f32>;
+@group(0) @binding(1) var<storage> b: array<u32>;
+@group(0) @binding(2) var<storage> bias: array<f32>;
+@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+var<immediate> params: Params;
+
+fn load_b(i: u32) -> f32 {
+  if (DTYPE_B == 0u) {
+    return bitcast<f32>(b[i]);
+  }
+  let word = b[i / 2u] >> (16u * (i % 2u));
+  if (DTYPE_B == 1u) {
+    return unpack2x16float(word & 0xffffu).x;
+  }
+  return bitcast<f32>(word << 16u);
+}
+
+@compute @workgroup_size(8, 8)
+fn matmul_naive(@builtin(global_invocation_id) id: vec3<u32>) {
+  let n = id.x;
+  let m = id.y;
+  let batch = id.z;
+  if (n >= params.N || m >= params.M) {
+    return;
+  }
+  var sum = 0.0;
+  for (var k = params.k_start; k < params.k_end; k++) {
+    let at_a = batch * params.a_batch + select(m * params.K + k, k * params.M + m, TRANSPOSE_A);
+    let at_b = batch * params.b_batch + select(k * params.N + n, n * params.K + k, TRANSPOSE_B);
+    sum += a[at_a] * load_b(at_b);
+  }
+  let at = (batch * params.M + m) * params.N + n;
+  var total = params.alpha * sum;
+  if (params.has_bias == 1u) {
+    total += bias[n];
+  }
+  if (params.accumulate == 1u) {
+    total += y[at];
+  }
+  y[at] = total;
+}
+`,
+  "matmul.register": `// Matrix product from registers: no workgroup memory, no barrier. Formula as in matmul.naive.wgsl.
+// The fast axes of a, b and y must be multiples of 4: all loads and stores are vec4.
+// One thread computes 4 rows × 8 columns of y.
+
+override TRANSPOSE_A: bool = false;
+override TRANSPOSE_B: bool = false;
+override DTYPE_B: u32 = 0; // 0 f32, 1 f16, 2 bf16
+
+struct Params {
+  M: u32,
+  N: u32,
+  K: u32,
+  k_start: u32,
+  k_end: u32,
+  a_batch: u32,
+  b_batch: u32,
+  accumulate: u32,
+  has_bias: u32,
+  alpha: f32,
+}
+
+@group(0) @binding(0) var<storage> a: array<vec4<f32>>;
+// The same memory twice: four f32, or four halves in two words.
+@group(0) @binding(1) var<storage> b: array<vec4<f32>>;
+@group(0) @binding(2) var<storage> b_pairs: array<vec2<u32>>;
+@group(0) @binding(3) var<storage> bias: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>;
+var<immediate> params: Params;
+
+fn load_b(i: u32) -> vec4<f32> {
+  if (DTYPE_B == 0u) {
+    return b[i];
+  }
+  let words = b_pairs[i];
+  if (DTYPE_B == 1u) {
+    return vec4<f32>(unpack2x16float(words.x), unpack2x16float(words.y));
+  }
+  return bitcast<vec4<f32>>(vec4<u32>(
+    words.x << 16u, words.x & 0xffff0000u, words.y << 16u, words.y & 0xffff0000u));
+}
+
+// Four k of four columns, k-major.
+fn load_b_block(base: u32, k: u32, column: u32) -> mat4x4<f32> {
+  if (TRANSPOSE_B) {
+    let K4 = params.K / 4u;
+    let last = params.N - 1u;
+    return transpose(mat4x4<f32>(
+      load_b(base + min(column, last) * K4 + k),
+      load_b(base + min(column + 1u, last) * K4 + k),
+      load_b(base + min(column + 2u, last) * K4 + k),
+      load_b(base + min(column + 3u, last) * K4 + k)));
+  }
+  let N4 = params.N / 4u;
+  let quad = min(column / 4u, N4 - 1u);
+  let row = k * 4u;
+  return mat4x4<f32>(
+    load_b(base + row * N4 + quad),
+    load_b(base + (row + 1u) * N4 + quad),
+    load_b(base + (row + 2u) * N4 + quad),
+    load_b(base + (row + 3u) * N4 + quad));
+}
+
+// Four k of four rows, row-major.
+fn load_a_block(base: u32, k: u32, row: u32) -> mat4x4<f32> {
+  if (TRANSPOSE_A) {
+    let M4 = params.M / 4u;
+    let at = base + k * 4u * M4 + row / 4u;
+    return transpose(mat4x4<f32>(a[at], a[at + M4], a[at + 2u * M4], a[at + 3u * M4]));
+  }
+  let K4 = params.K / 4u;
+  let last = params.M - 1u;
+  return mat4x4<f32>(
+    a[base + min(row, last) * K4 + k],
+    a[base + min(row + 1u, last) * K4 + k],
+    a[base + min(row + 2u, last) * K4 + k],
+    a[base + min(row + 3u, last) * K4 + k]);
+}
+
+fn store(batch: u32, row: u32, column: u32, sum: vec4<f32>) {
+  if (row >= params.M || column >= params.N) {
+    return;
+  }
+  let at = ((batch * params.M + row) * params.N + column) / 4u;
+  var total = params.alpha * sum;
+  if (params.has_bias == 1u) {
+    total += bias[column / 4u];
+  }
+  if (params.accumulate == 1u) {
+    total += y[at];
+  }
+  y[at] = total;
+}
+
+@compute @workgroup_size(8, 4)
+fn matmul_register(@builtin(global_invocation_id) id: vec3<u32>) {
+  let column = id.x * 8u;
+  let row = id.y * 4u;
+  let batch = id.z;
+  if (column >= params.N || row >= params.M) {
+    return;
+  }
+  let base_a = batch * params.a_batch / 4u;
+  let base_b = batch * params.b_batch / 4u;
+  var l0 = vec4<f32>();
+  var l1 = vec4<f32>();
+  var l2 = vec4<f32>();
+  var l3 = vec4<f32>();
+  var r0 = vec4<f32>();
+  var r1 = vec4<f32>();
+  var r2 = vec4<f32>();
+  var r3 = vec4<f32>();
+  for (var k = params.k_start / 4u; k < params.k_end / 4u; k++) {
+    let left = load_b_block(base_b, k, column);
+    let right = load_b_block(base_b, k, column + 4u);
+    let rows = load_a_block(base_a, k, row);
+    l0 += left * rows[0];
+    l1 += left * rows[1];
+    l2 += left * rows[2];
+    l3 += left * rows[3];
+    r0 += right * rows[0];
+    r1 += right * rows[1];
+    r2 += right * rows[2];
+    r3 += right * rows[3];
+  }
+  store(batch, row, column, l0);
+  store(batch, row + 1u, column, l1);
+  store(batch, row + 2u, column, l2);
+  store(batch, row + 3u, column, l3);
+  store(batch, row, column + 4u, r0);
+  store(batch, row + 1u, column + 4u, r1);
+  store(batch, row + 2u, column + 4u, r2);
+  store(batch, row + 3u, column + 4u, r3);
 }
 `,
   "reduce": `// Reductions over one axis. x: [outer, R, inner] → y: [outer, S, inner].
@@ -1288,6 +1863,66 @@ fn rope_backward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_work
   rotate(id.y * groups.x * 64u + id.x);
 }
 `,
+  "sgd": `// Stochastic gradient descent, one step in place, in PyTorch's order.
+//   g = gradient · clip + decay · parameter       u = momentum · u + g
+//   parameter −= lr · (u, with Nesterov g + momentum · u, without momentum g)
+// All arrays are flat and padded to whole vec4s. A workgroup takes LANES · ROUNDS vec4s in a row.
+
+override LANES: u32 = 8;
+override ROUNDS: u32 = 64;
+
+struct Params {
+  n4: u32,
+  lr: f32,
+  decay: f32,
+  momentum: f32,
+  nesterov: u32,
+}
+
+@group(0) @binding(0) var<storage, read_write> parameter: array<vec4<f32>>;
+@group(0) @binding(1) var<storage> gradient: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read_write> velocity: array<vec4<f32>>;
+@group(0) @binding(3) var<storage> clip: array<f32>; // [1]
+var<immediate> params: Params;
+
+@compute @workgroup_size(LANES)
+fn sgd_step(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let first = (group.y * groups.x + group.x) * LANES * ROUNDS + lane;
+  let factor = clip[0];
+  for (var round = 0u; round < ROUNDS; round++) {
+    let i = first + round * LANES;
+    if (i >= params.n4) {
+      return;
+    }
+    let g = gradient[i] * factor + params.decay * parameter[i];
+    parameter[i] -= params.lr * g;
+  }
+}
+
+@compute @workgroup_size(LANES)
+fn sgd_momentum(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let first = (group.y * groups.x + group.x) * LANES * ROUNDS + lane;
+  let factor = clip[0];
+  for (var round = 0u; round < ROUNDS; round++) {
+    let i = first + round * LANES;
+    if (i >= params.n4) {
+      return;
+    }
+    let g = gradient[i] * factor + params.decay * parameter[i];
+    let u = params.momentum * velocity[i] + g;
+    velocity[i] = u;
+    parameter[i] -= params.lr * select(u, g + params.momentum * u, params.nesterov != 0u);
+  }
+}
+`,
   "swiglu": `// SwiGLU (Shazeer 2020, arXiv 2002.05202): y = silu(gate) · up, silu(g) = g·σ(g). All: [n].
 //   dup = dy · silu(gate)      dgate = dy · up · (σ + g·σ·(1 − σ))
 // One thread computes one element.
@@ -1327,6 +1962,269 @@ fn swiglu_backward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_wo
   let s = sigmoid(g);
   dgate[i] = dy[i] * up[i] * (s + g * s * (1.0 - s));
   dup[i] = dy[i] * g * s;
+}
+`,
+  "unary": `// Elementwise functions of one argument and their derivatives, chosen by OP at pipeline build. x, y: [n].
+// exp, log1p, expm1, tanh, sin, cos and erf are computed here rather than by the device, whose own may
+// lose many bits (WGSL grants sin an absolute error of 2^-11, and log one of 2^-21 near 1).
+// One thread computes four neighbours.
+
+override OP: u32 = 0;
+const NEG = 0u;
+const ABS = 1u;
+const EXP = 2u;
+const LOG = 3u;
+const SQRT = 4u;
+const RSQRT = 5u;
+const SQUARE = 6u;
+const RECIPROCAL = 7u;
+const SIN = 8u;
+const COS = 9u;
+const TANH = 10u;
+const SIGMOID = 11u;
+const RELU = 12u;
+const SIGN = 13u;
+const FLOOR = 14u;
+const CEIL = 15u;
+const ROUND = 16u;
+const LOG1P = 17u;
+const EXPM1 = 18u;
+const ERF = 19u;
+const SOFTPLUS = 20u;
+const CLAMP = 21u;
+
+struct Params {
+  n: u32,
+  low: f32,
+  high: f32,
+}
+
+@group(0) @binding(0) var<storage> x: array<vec4<f32>>;
+@group(0) @binding(1) var<storage> dy: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read_write> dx: array<vec4<f32>>;
+var<immediate> params: Params;
+
+// 2^k for k in -126 … 127.
+fn power_of_two(k: i32) -> f32 {
+  return bitcast<f32>(u32(k + 127) << 23u);
+}
+
+// v = k ln 2 + r, |r| ≤ ln 2 / 2, then a polynomial in r. Saturates at the largest finite number.
+fn exp_of(v: f32) -> f32 {
+  let c = clamp(v, -104.0, 88.72283);
+  let k = round(c * 1.44269504);
+  let r = fma(k, -1.42860677e-6, fma(k, -0.693145752, c));
+  let p = 1.0 + r * (1.0 + r * (0.5 + r * (0.16666667 + r * (0.041666668 + r * (0.0083333338
+    + r * (0.0013888889 + r * 0.00019841270))))));
+  let half = i32(k) / 2;
+  return p * power_of_two(half) * power_of_two(i32(k) - half);
+}
+
+fn expm1_of(v: f32) -> f32 {
+  if (abs(v) < 0.35) {
+    return v * (1.0 + v * (0.5 + v * (0.16666667 + v * (0.041666668 + v * (0.0083333338
+      + v * (0.0013888889 + v * (0.00019841270 + v * 0.0000248015873)))))));
+  }
+  return exp_of(v) - 1.0;
+}
+
+// Near zero by 2 artanh(v / (2 + v)).
+fn log1p_of(v: f32) -> f32 {
+  if (abs(v) < 0.5) {
+    let s = v / (2.0 + v);
+    let t = s * s;
+    return 2.0 * s * (1.0 + t * (0.33333333 + t * (0.2 + t * (0.14285714 + t * (0.11111111
+      + t * (0.090909091 + t * (0.076923077 + t * 0.066666667)))))));
+  }
+  return log_of(1.0 + v);
+}
+
+fn log_of(v: f32) -> f32 {
+  if (v > 0.70710678 && v < 1.41421356) {
+    let w = v - 1.0; // exact
+    let s = w / (2.0 + w);
+    let t = s * s;
+    return 2.0 * s * (1.0 + t * (0.33333333 + t * (0.2 + t * (0.14285714 + t * (0.11111111
+      + t * 0.090909091)))));
+  }
+  return log(v);
+}
+
+fn tanh_of(v: f32) -> f32 {
+  let e = expm1_of(-2.0 * min(abs(v), 15.0));
+  return sign(v) * -e / (2.0 + e);
+}
+
+fn sigmoid_of(v: f32) -> f32 {
+  let e = exp_of(-abs(v));
+  return select(1.0, e, v < 0.0) / (1.0 + e);
+}
+
+// v = k π/2 + r in three parts of π/2 (Cody and Waite), then a polynomial of the quadrant. \`turn\` is 1
+// for cos. Good to |v| ≈ 10^4.
+fn sin_of(v: f32, turn: i32) -> f32 {
+  let k = round(v * 0.636619772);
+  let r = fma(k, -7.54978995e-8, fma(k, -4.83751297e-4, fma(k, -1.5703125, v)));
+  let q = (i32(k) + turn) & 3;
+  let t = r * r;
+  let s = r + r * t * (-0.16666667 + t * (0.0083333310 + t * (-0.00019840874 + t * 0.0000027525562)));
+  let c = 1.0 - 0.5 * t + t * t * (0.041666646 + t * (-0.0013888377 + t * 0.0000247984));
+  let value = select(s, c, (q & 1) == 1);
+  return select(value, -value, q >= 2);
+}
+
+// Taylor near zero; elsewhere 1 − erfc by Chebyshev fitting (Numerical Recipes' erfcc).
+fn erf_of(v: f32) -> f32 {
+  let a = abs(v);
+  if (a < 0.6) {
+    let t = v * v;
+    return v * 1.12837917 * (1.0 + t * (-0.33333333 + t * (0.1 + t * (-0.023809524 + t * (0.0046296296
+      + t * (-0.00075757576 + t * 0.00010683761))))));
+  }
+  let t = 1.0 / (1.0 + 0.5 * a);
+  let p = -1.26551223 + t * (1.00002368 + t * (0.37409196 + t * (0.09678418 + t * (-0.18628806
+    + t * (0.27886807 + t * (-1.13520398 + t * (1.48851587 + t * (-0.82215223 + t * 0.17087277))))))));
+  return sign(v) * (1.0 - t * exp_of(-a * a + p));
+}
+
+fn f(v: f32) -> f32 {
+  switch OP {
+    case NEG: { return -v; }
+    case ABS: { return abs(v); }
+    case EXP: { return exp_of(v); }
+    case LOG: { return log_of(v); }
+    case SQRT: { return sqrt(v); }
+    case RSQRT: { return inverseSqrt(v); }
+    case SQUARE: { return v * v; }
+    case RECIPROCAL: { return 1.0 / v; }
+    case SIN: { return sin_of(v, 0); }
+    case COS: { return sin_of(v, 1); }
+    case TANH: { return tanh_of(v); }
+    case SIGMOID: { return sigmoid_of(v); }
+    case RELU: { return max(v, 0.0); }
+    case SIGN: { return sign(v); }
+    case FLOOR: { return floor(v); }
+    case CEIL: { return ceil(v); }
+    case ROUND: { return round(v); }
+    case LOG1P: { return log1p_of(v); }
+    case EXPM1: { return expm1_of(v); }
+    case ERF: { return erf_of(v); }
+    case SOFTPLUS: { return max(v, 0.0) + log1p_of(exp_of(-abs(v))); }
+    default: { return clamp(v, params.low, params.high); }
+  }
+}
+
+// The derivative of f.
+fn df(v: f32) -> f32 {
+  switch OP {
+    case NEG: { return -1.0; }
+    case ABS: { return sign(v); }
+    case EXP, EXPM1: { return exp_of(v); }
+    case LOG: { return 1.0 / v; }
+    case SQRT: { return 0.5 / sqrt(v); }
+    case RSQRT: { return -0.5 * inverseSqrt(v) / v; }
+    case SQUARE: { return 2.0 * v; }
+    case RECIPROCAL: { return -1.0 / (v * v); }
+    case SIN: { return sin_of(v, 1); }
+    case COS: { return -sin_of(v, 0); }
+    case TANH: {
+      let e = exp_of(-2.0 * abs(v));
+      return 4.0 * e / ((1.0 + e) * (1.0 + e));
+    }
+    case SIGMOID: {
+      let e = exp_of(-abs(v));
+      return e / ((1.0 + e) * (1.0 + e));
+    }
+    case RELU: { return select(0.0, 1.0, v > 0.0); }
+    case LOG1P: { return 1.0 / (1.0 + v); }
+    case ERF: { return 1.12837917 * exp_of(-v * v); }
+    case SOFTPLUS: { return sigmoid_of(v); }
+    case CLAMP: { return select(0.0, 1.0, v >= params.low && v <= params.high); }
+    default: { return 0.0; }
+  }
+}
+
+@compute @workgroup_size(64)
+fn unary_forward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+  let i = id.y * groups.x * 64u + id.x;
+  if (i < params.n) {
+    let v = x[i];
+    y[i] = vec4(f(v.x), f(v.y), f(v.z), f(v.w));
+  }
+}
+
+@compute @workgroup_size(64)
+fn unary_backward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+  let i = id.y * groups.x * 64u + id.x;
+  if (i < params.n) {
+    let v = x[i];
+    dx[i] = dy[i] * vec4(df(v.x), df(v.y), df(v.z), df(v.w));
+  }
+}
+`,
+  "where": `// y = mask ≠ 0 ? a : b under NumPy's broadcasting. Elements of 4 bytes are moved as they are; a and b may
+// be parameters. One thread computes one element.
+
+alias C = u32;
+override RANK: u32 = 3;
+override A_SCALAR: bool = false;
+override B_SCALAR: bool = false;
+
+struct Params {
+  n: u32,
+  a_value: u32,
+  b_value: u32,
+  size1: u32,
+  size2: u32,
+  c_outer: u32,
+  c1: u32,
+  c2: u32,
+  a_outer: u32,
+  a1: u32,
+  a2: u32,
+  b_outer: u32,
+  b1: u32,
+  b2: u32,
+}
+
+@group(0) @binding(0) var<storage> mask: array<C>;
+@group(0) @binding(1) var<storage> a: array<u32>;
+@group(0) @binding(2) var<storage> b: array<u32>;
+@group(0) @binding(3) var<storage, read_write> y: array<u32>;
+var<immediate> params: Params;
+
+@compute @workgroup_size(64)
+fn where_forward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+  let i = id.y * groups.x * 64u + id.x;
+  if (i >= params.n) {
+    return;
+  }
+  let p = params;
+  var rest = i;
+  var at = vec3(0u); // of mask, a, b
+  if (RANK > 1u) {
+    at += rest % p.size1 * vec3(p.c1, p.a1, p.b1);
+    rest /= p.size1;
+  }
+  if (RANK > 2u) {
+    at += rest % p.size2 * vec3(p.c2, p.a2, p.b2);
+    rest /= p.size2;
+  }
+  at += rest * vec3(p.c_outer, p.a_outer, p.b_outer);
+  if (mask[at.x] != C(0)) {
+    if (A_SCALAR) {
+      y[i] = p.a_value;
+    } else {
+      y[i] = a[at.y];
+    }
+  } else {
+    if (B_SCALAR) {
+      y[i] = p.b_value;
+    } else {
+      y[i] = b[at.z];
+    }
+  }
 }
 `,
 } as const;

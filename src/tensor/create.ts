@@ -2,6 +2,7 @@
 import { gpu } from "../gpu/device.ts";
 import { ShapeError, ValueError } from "../gpu/errors.ts";
 import { bytesPerElement, type DType, encode } from "./dtype.ts";
+import { rememberRange } from "./id_range.ts";
 import type { Nested } from "./inspect.ts";
 import { nextKey, philox4x32, type Words } from "./philox.ts";
 import { currentScope } from "./scope.ts";
@@ -24,6 +25,7 @@ export function fromBytes(bytes: Uint8Array, shape: Shape, dtype: DType, op = "t
   const padded = new Uint8Array(Math.ceil(expected / 4) * 4);
   padded.set(bytes);
   t.storage.gpu.stream.write(t.storage.block, t.storage.byteOffset, padded);
+  rememberRange(t, padded.buffer);
   return t;
 }
 

@@ -3,9 +3,8 @@ import { type Gpu, gpu } from "../gpu/device.ts";
 import type { Block } from "../gpu/pool.ts";
 
 export class Storage {
-  /** Counts in-place changes, so that autograd notices a changed residual. */
-  version = 0;
   private refs = 1;
+  private writes = 0;
 
   private constructor(
     readonly gpu: Gpu,
@@ -25,6 +24,16 @@ export class Storage {
   slice(byteOffset: number, byteLength: number): Storage {
     this.retain();
     return new Storage(this.gpu, this.block, this.byteOffset + byteOffset, byteLength, this);
+  }
+
+  /** Counts in-place changes, so that autograd notices a changed residual; those of the whole count too. */
+  get version(): number {
+    return this.writes + (this.owner?.version ?? 0);
+  }
+
+  /** Notes an in-place change. */
+  touch(): void {
+    this.writes += 1;
   }
 
   retain(): this {

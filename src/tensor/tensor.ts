@@ -142,6 +142,13 @@ export class Tensor {
     return copy;
   }
 
+  /** Moves it to other memory of its size: takes over one reference to it and gives up the old one. */
+  rebind(storage: Storage): void {
+    this.checkAlive("rebind");
+    this.holdings.storage.release();
+    this.holdings.storage = storage;
+  }
+
   /** Takes it out of its scope: it lives until `dispose()` or until nothing refers to it. */
   persist(): this {
     this.scope?.remove(this);

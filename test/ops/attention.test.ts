@@ -3,7 +3,7 @@ import { noGrad } from "../../src/autograd/graph.ts";
 import { attention } from "../../src/autograd/ops/attention.ts";
 import { tensor, zeros } from "../../src/tensor/create.ts";
 import type { Tensor } from "../../src/tensor/tensor.ts";
-import { checkOp, gpuTest, randomValues, runTests, throwsLike } from "../gpu.ts";
+import { checkOp, gpuTest, randomValues, runTests, theGpu, throwsLike } from "../gpu.ts";
 import * as reference from "../reference/attention.ts";
 
 interface Case {
@@ -95,7 +95,8 @@ gpuTest("attention: head sizes", async () => {
     await check({ T: 9, d, H: 2, Hkv: 2, causal: d % 16 === 0 });
     await check({ T: 5, S: 11, keys: 9, d, H: 4, Hkv: 2 });
   }
-  await check({ B: 1, T: 6, d: 256 });
+  // lavapipe takes 10 s to compile the gradients of this size, the only one of its kind.
+  await check({ B: 1, T: 6, d: 256, grad: theGpu().adapterClass !== "lavapipe" });
 });
 
 gpuTest("attention: grouped heads", async () => {

@@ -103,7 +103,7 @@ fn binary_backward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_wo
   let g = dy[i];
   let zero = V(T(0));
   switch OP {
-    case 3u: { d[i] = -(g / o.b) * (o.a / o.b); }
+    case 3u: { d[i] = (zero - g / o.b) * (o.a / o.b); }
     case 4u: { d[i] = select(select(zero, g, o.a > o.b), g / V(T(2)), o.a == o.b); }
     default: { d[i] = select(select(zero, g, o.a < o.b), g / V(T(2)), o.a == o.b); }
   }

@@ -1,0 +1,21 @@
+import { checkRank } from "../../kernels/check.ts";
+import { gatherRows, gatherRowsBackward } from "../../kernels/gather.ts";
+import type { Tensor } from "../../tensor/tensor.ts";
+import { op } from "../op.ts";
+
+/**
+ * Looks rows up: y[..., :] = weight[ids[...], :].
+ * @param weight  [V, D]; f32, or frozen f16 or bf16, which are read as f32
+ * @param ids  [...], i32 or u32
+ * @returns [..., D], f32
+ * @throws ValueError for ids that are known to lie outside [0, V − 1]; ids that the GPU computed are clamped
+ *
+ * The gradient of a row is the sum over its ids in their order: the same bits in every run.
+ */
+export const embedding = op("embedding", {
+  forward: (weight: Tensor, ids: Tensor) => {
+    checkRank("embedding", "weight", weight, 2, "[V, D]");
+    return [gatherRows(weight, ids, "embedding", "weight"), { ids, shape: weight.shape }];
+  },
+  backward: (dy, { ids, shape }) => [gatherRowsBackward(dy, ids, shape)],
+});

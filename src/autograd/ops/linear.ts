@@ -1,0 +1,63 @@
+import { ShapeError } from "../../gpu/errors.ts";
+import { checkDType, checkRank } from "../../kernels/check.ts";
+import { matmulForward } from "../../kernels/matmul.ts";
+import { foldForward } from "../../kernels/reduce.ts";
+import { format } from "../../tensor/shape.ts";
+import type { Tensor } from "../../tensor/tensor.ts";
+import { op } from "../op.ts";
+
+const rule = op("linear", {
+  forward: (x: Tensor, weight: Tensor, bias: Tensor | null, transposed: boolean) => {
+    const y = matmulForward(rowsOf(x), weight, {
+      transposeB: !transposed,
+      ...(bias ? { bias } : {}),
+    });
+    return [y.view([...x.shape.slice(0, -1), y.shape[1]!]), { x, weight, transposed }];
+  },
+  backward: (dy, { x, weight, transposed }, [needsX, needsWeight, needsBias]) => {
+    const rows = rowsOf(dy);
+    const [left, right] = transposed ? [rowsOf(x), rows] : [rows, rowsOf(x)];
+    return [
+      needsX ? matmulForward(rows, weight, { transposeB: transposed }).view(x.shape) : null,
+      needsWeight ? matmulForward(left, right, { transposeA: true }) : null,
+      needsBias ? columnSum(rows) : null,
+    ];
+  },
+});
+
+function rowsOf(x: Tensor): Tensor {
+  const width = x.shape[x.rank - 1]!;
+  return x.view([width === 0 ? 0 : x.size / width, width]);
+}
+
+function columnSum(rows: Tensor): Tensor {
+  const [R, inner] = rows.shape as [number, number];
+  return foldForward("linear", "sum", rows, { outer: 1, R, inner }, [inner]);
+}
+
+/**
+ * Linear layer: y = x·weightᵀ + bias, or x·weight + bias where the weight is stored transposed.
+ * @param x  [..., in] of f32
+ * @param weight  [out, in], or [in, out] where `transposed`; f32, or frozen f16 or bf16
+ * @param bias  [out] of f32, or null
+ * @returns [..., out]
+ * @throws ShapeError, DTypeError
+ */
+export function linear(
+  x: Tensor,
+  weight: Tensor,
+  bias: Tensor | null = null,
+  options: { transposed?: boolean } = {},
+): Tensor {
+  const { transposed = false } = options;
+  checkDType("linear", "x", x, "f32");
+  checkDType("linear", "weight", weight, "f32", "f16", "bf16");
+  checkRank("linear", "x", x, 1, "[..., in]", true);
+  checkRank("linear", "weight", weight, 2, transposed ? "[in, out]" : "[out, in]");
+  const inner = weight.shape[transposed ? 0 : 1]!;
+  if (x.shape[x.rank - 1] !== inner) {
+    const expected = `[..., in = ${inner}], for weight is ${format(weight.shape)}`;
+    throw new ShapeError({ op: "linear", arg: "x", expected, got: format(x.shape) });
+  }
+  return rule(x, weight, bias, transposed);
+}

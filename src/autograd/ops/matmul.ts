@@ -1,0 +1,44 @@
+import { type MatmulOptions, matmulForward } from "../../kernels/matmul.ts";
+import { foldForward, foldOf } from "../../kernels/reduce.ts";
+import type { Tensor } from "../../tensor/tensor.ts";
+import { op } from "../op.ts";
+
+type Transposes = Pick<MatmulOptions, "transposeA" | "transposeB">;
+
+const rule = op("matmul", {
+  forward: (a: Tensor, b: Tensor, options: Transposes) => [
+    matmulForward(a, b, options),
+    { a, b, options },
+  ],
+  backward: (dy, { a, b, options }, [needsA, needsB]) => {
+    const { transposeA: tA = false, transposeB: tB = false } = options;
+    const da = () =>
+      tA
+        ? matmulForward(b, dy, { transposeA: tB, transposeB: true })
+        : matmulForward(dy, b, { transposeB: !tB });
+    const db = () =>
+      tB
+        ? matmulForward(dy, a, { transposeA: true, transposeB: tA })
+        : matmulForward(a, dy, { transposeA: !tA });
+    return [needsA ? sumTo(da(), a) : null, needsB ? sumTo(db(), b) : null];
+  },
+});
+
+/** Sums a gradient over the batch that one matrix served. */
+function sumTo(gradient: Tensor, x: Tensor): Tensor {
+  if (gradient.size === x.size) return gradient.view(x.shape);
+  const lead = gradient.rank - 2;
+  const fold = foldOf(gradient.shape, 0, lead);
+  return foldForward("matmul_backward", "sum", gradient, fold, x.shape);
+}
+
+/**
+ * Matrix product over the last two axes; the axes before are a batch, which either side may lack.
+ * @param a  [..., M, K] of f32, or [..., K, M] where `transposeA`
+ * @param b  [..., K, N], or [..., N, K] where `transposeB`; f32, or frozen f16 or bf16
+ * @returns [..., M, N]
+ * @throws ShapeError, DTypeError
+ */
+export function matmul(a: Tensor, b: Tensor, options: Transposes = {}): Tensor {
+  return rule(a, b, options);
+}

@@ -1,0 +1,53 @@
+// AdamW: one dispatch over flat arrays. parameter, gradient, m, v: [n], n a multiple of 4; clip: [1]
+import type { Tensor } from "../tensor/tensor.ts";
+import { checkShapeIs } from "./check.ts";
+import { ownKernel } from "./kernel.ts";
+import { dealt } from "./optimizer.ts";
+
+const kernel = ownKernel("adamw");
+
+export interface AdamWTensors {
+  parameter: Tensor;
+  gradient: Tensor;
+  /** Running mean of the gradients. */
+  m: Tensor;
+  /** Running mean of their squares. */
+  v: Tensor;
+  /** Factor of all gradients. */
+  clip: Tensor;
+}
+
+export interface AdamWNumbers {
+  lr: number;
+  betas: readonly [number, number];
+  eps: number;
+  weightDecay: number;
+  /** Counts from 1. */
+  step: number;
+}
+
+/** Moves parameter, m and v by one step, in place. */
+export function adamwStep(tensors: AdamWTensors, numbers: AdamWNumbers): void {
+  const { parameter } = tensors;
+  for (const arg of ["gradient", "m", "v"] as const) {
+    checkShapeIs("adamw_step", arg, tensors[arg], parameter.shape);
+  }
+  const { lr, eps, weightDecay, step } = numbers;
+  const [beta1, beta2] = numbers.betas;
+  const { n4, constants, groups } = dealt("adamw_step", parameter);
+  kernel.run("adamw_step", {
+    tensors: { ...tensors },
+    params: {
+      n4,
+      beta2,
+      rest1: 1 - beta1,
+      rest2: 1 - beta2,
+      keep: 1 - lr * weightDecay,
+      rate: lr / (1 - beta1 ** step),
+      root: Math.sqrt(1 - beta2 ** step),
+      eps,
+    },
+    constants,
+    groups,
+  });
+}

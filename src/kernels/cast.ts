@@ -1,0 +1,65 @@
+// Element types: checks, outputs, dispatches. A cast between f16 and bf16 goes through f32.
+import { DTypeError } from "../gpu/errors.ts";
+import type { DType } from "../tensor/dtype.ts";
+import { Tensor } from "../tensor/tensor.ts";
+import { grid, ownKernel } from "./kernel.ts";
+
+const kernel = ownKernel("cast");
+
+const TYPES: readonly string[] = ["f32", "f16", "bf16", "i32", "u32"];
+const isPacked = (dtype: DType) => dtype === "f16" || dtype === "bf16";
+
+/** The elements in another type, to nearest (ties to even), towards zero for integers. */
+export function castTo(x: Tensor, dtype: DType): Tensor {
+  x.checkAlive("cast", "x");
+  if (!TYPES.includes(dtype)) {
+    const expected = `one of ${TYPES.join(", ")}`;
+    throw new DTypeError({ op: "cast", arg: "dtype", expected, got: `${dtype}` });
+  }
+  if (x.dtype === dtype) return x.view(x.shape);
+  if (isPacked(x.dtype)) {
+    const wide = unpack(x);
+    return dtype === "f32" ? wide : through(wide, dtype);
+  }
+  if (!isPacked(dtype)) return convert(x, dtype);
+  return x.dtype === "f32" ? pack(x, dtype) : through(convert(x, "f32"), dtype);
+}
+
+function through(wide: Tensor, dtype: DType): Tensor {
+  const y = castTo(wide, dtype);
+  wide.dispose();
+  return y;
+}
+
+function unpack(x: Tensor): Tensor {
+  const y = Tensor.empty("cast", x.shape, "f32");
+  kernel.run("cast_unpack", {
+    tensors: { words: x, bits: y },
+    params: { n: x.size },
+    constants: { HALF: Number(x.dtype === "f16") },
+    groups: grid(Math.ceil(x.size / 64)),
+  });
+  return y;
+}
+
+function pack(x: Tensor, dtype: DType): Tensor {
+  const y = Tensor.empty("cast", x.shape, dtype);
+  kernel.run("cast_pack", {
+    tensors: { words: x, bits: y },
+    params: { n: x.size },
+    constants: { HALF: Number(dtype === "f16") },
+    groups: grid(Math.ceil(x.size / 128)),
+  });
+  return y;
+}
+
+function convert(x: Tensor, dtype: DType): Tensor {
+  const y = Tensor.empty("cast", x.shape, dtype);
+  kernel.run("cast_convert", {
+    tensors: { x, y },
+    params: { n: x.size },
+    defines: { From: x.dtype, To: dtype },
+    groups: grid(Math.ceil(x.size / 64)),
+  });
+  return y;
+}

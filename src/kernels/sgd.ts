@@ -1,0 +1,38 @@
+// SGD: one dispatch over flat arrays. parameter, gradient, velocity: [n], n a multiple of 4; clip: [1]
+import type { Tensor } from "../tensor/tensor.ts";
+import { checkShapeIs } from "./check.ts";
+import { ownKernel } from "./kernel.ts";
+import { dealt } from "./optimizer.ts";
+
+const kernel = ownKernel("sgd");
+
+export interface SGDTensors {
+  parameter: Tensor;
+  gradient: Tensor;
+  /** Running sum of the gradients; absent without momentum. Zeros before the first step. */
+  velocity?: Tensor | undefined;
+  /** Factor of all gradients. */
+  clip: Tensor;
+}
+
+export interface SGDNumbers {
+  lr: number;
+  momentum: number;
+  nesterov: boolean;
+  weightDecay: number;
+}
+
+/** Moves parameter and velocity by one step, in place. */
+export function sgdStep(tensors: SGDTensors, numbers: SGDNumbers): void {
+  const { parameter, gradient, velocity, clip } = tensors;
+  checkShapeIs("sgd_step", "gradient", gradient, parameter.shape);
+  if (velocity) checkShapeIs("sgd_step", "velocity", velocity, parameter.shape);
+  const { n4, constants, groups } = dealt("sgd_step", parameter);
+  const { lr, momentum, nesterov, weightDecay: decay } = numbers;
+  kernel.run(velocity ? "sgd_momentum" : "sgd_step", {
+    tensors: { parameter, gradient, clip, ...(velocity ? { velocity } : {}) },
+    params: { n4, lr, decay, momentum, nesterov: Number(nesterov) },
+    constants,
+    groups,
+  });
+}
