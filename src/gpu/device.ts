@@ -1,5 +1,5 @@
 // The machine: finds a device, holds its stream and its buffer pool, and keeps the account.
-import type { AdapterClass, FoundAdapter } from "./adapter.ts";
+import { type AdapterClass, answersTo, type FoundAdapter } from "./adapter.ts";
 import { DeviceError, ValueError } from "./errors.ts";
 import { Pool } from "./pool.ts";
 import { type OpTime, Profiler } from "./profiler.ts";
@@ -42,6 +42,8 @@ export class Gpu {
   readonly adapterClass: AdapterClass;
   readonly origin: FoundAdapter["origin"];
   readonly description: string;
+  /** What was looked at on the way to this device. */
+  readonly tried: readonly string[];
   readonly info: GPUAdapterInfo;
   readonly immediates: boolean;
   /** How many tensors are alive; kept by `src/tensor`. */
@@ -59,6 +61,7 @@ export class Gpu {
     this.adapterClass = found.adapterClass;
     this.origin = found.origin;
     this.description = found.description;
+    this.tried = found.tried;
     this.info = found.adapter.info;
     const canImmediates = "setImmediates" in GPUComputePassEncoder.prototype;
     this.immediates = (options.immediates ?? true) && canImmediates;
@@ -153,22 +156,27 @@ export function gpu(op = "gpu"): Gpu {
  * @throws DeviceError listing what was tried, where there is none.
  */
 export async function init(options: InitOptions = {}): Promise<Gpu> {
-  if (current) {
-    if (options.adapter && options.adapter !== current.adapterClass) {
-      throw new ValueError({
-        op: "init",
-        arg: "adapter",
-        expected: `the one in use (${current.adapterClass})`,
-        got: options.adapter,
-        hint: "Dispose of the device in use first: `gpu.dispose()`.",
-      });
+  // Two calls at once: the second waits for the first, then is judged like any later one.
+  while (starting) await starting.catch(() => {});
+  if (!current) {
+    starting = start(options);
+    try {
+      return await starting;
+    } finally {
+      starting = null;
     }
-    return current;
   }
-  starting ??= start(options).finally(() => {
-    starting = null;
-  });
-  return starting;
+  const { adapterClass, description } = current;
+  if (options.adapter && !answersTo(options.adapter, adapterClass, description)) {
+    throw new ValueError({
+      op: "init",
+      arg: "adapter",
+      expected: `the one in use (${adapterClass}: ${description})`,
+      got: JSON.stringify(options.adapter),
+      hint: "Dispose of the device in use first: `gpu.dispose()`.",
+    });
+  }
+  return current;
 }
 
 async function start(options: InitOptions): Promise<Gpu> {
@@ -182,11 +190,17 @@ async function start(options: InitOptions): Promise<Gpu> {
   const features = WANTED.filter(
     (f) => adapter.features.has(f) && !options.without?.includes(f),
   ) as GPUFeatureName[];
-  const device = await adapter.requestDevice({
-    label: "lowrank",
-    requiredFeatures: features,
-    requiredLimits: ownLimits(adapter),
-  });
+  let device: GPUDevice;
+  try {
+    device = await adapter.requestDevice({
+      label: "lowrank",
+      requiredFeatures: features,
+      requiredLimits: ownLimits(adapter),
+    });
+  } catch (error) {
+    const why = (error as Error).message;
+    throw new DeviceError(`init: ${found.description} gave no device: ${why}`);
+  }
   current = new Gpu(device, found, options);
   return current;
 }

@@ -3,7 +3,7 @@
 
 import type { FoundAdapter } from "./adapter.ts";
 import { ADAPTER_WORDS, type AdapterClass, answersTo, classify, describe } from "./adapter.ts";
-import { EMBEDDED_COMMAND, lavapipeCommands } from "./advice.ts";
+import { lavapipeCommands } from "./advice.ts";
 import { DeviceError } from "./errors.ts";
 import { embeddedSwiftShader } from "./software.ts";
 
@@ -113,14 +113,13 @@ function noDevice(tried: string[], asked: string | undefined): DeviceError {
   );
 }
 
-/** What to run to get the device that was asked for, or any at all. */
+/** What to run to get the device that was asked for, or a better one. */
 function mending(asked?: string): string {
+  if (asked === "swiftshader") return "";
   if (asked === "gpu" || process.platform !== "linux") {
     return "\n  For a GPU: install or update its driver, with Vulkan, Metal or Direct3D 12.";
   }
-  const embedded = `\n  For the embedded software device: ${EMBEDDED_COMMAND}`;
-  const lavapipe = `\n  For lavapipe, as root:\n    ${lavapipeCommands().join("\n    ")}`;
-  return (asked === "lavapipe" ? "" : embedded) + (asked === "swiftshader" ? "" : lavapipe);
+  return `\n  For lavapipe, as root:\n    ${lavapipeCommands().join("\n    ")}`;
 }
 
 async function loadDawn(): Promise<Dawn> {

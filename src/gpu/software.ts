@@ -16,6 +16,7 @@ import { createRequire } from "node:module";
 import { homedir, tmpdir } from "node:os";
 import { join } from "node:path";
 import { brotliDecompressSync } from "node:zlib";
+import { EMBEDDED_COMMAND } from "./advice.ts";
 import { DeviceError, FormatError } from "./errors.ts";
 import { readTar } from "./tar.ts";
 
@@ -61,7 +62,7 @@ export function findArchive(): string {
       if (existsSync(archive)) return archive;
     }
   }
-  throw new DeviceError(`swiftshader: the npm package ${CARRIER} is not installed`);
+  throw new DeviceError(`swiftshader: ${CARRIER} is missing. Run: ${EMBEDDED_COMMAND}`);
 }
 
 /**
@@ -74,7 +75,9 @@ export function cacheFolder(): string {
     ? [LOWRANK_CACHE]
     : [join(XDG_CACHE_HOME || join(homedir(), ".cache"), "lowrank"), temporaryFolder()];
   for (const place of places) if (isWritable(place)) return place;
-  throw new DeviceError(`swiftshader: cannot write to ${places.join(" nor to ")}`);
+  throw new DeviceError(
+    `swiftshader: cannot write to ${places.join(" nor to ")}. Set LOWRANK_CACHE to a folder that can be written`,
+  );
 }
 
 const user = (): number => process.getuid?.() ?? 0;

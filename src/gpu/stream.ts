@@ -11,6 +11,8 @@ const PARAM_SLOTS = 256;
 const PARAM_SLOT_BYTES = 256;
 const MAP_READ_COPY_DST = 0x01 | 0x08;
 const UNIFORM_COPY_DST = 0x40 | 0x08;
+const KEPT_STAGING_BYTES = 4 * 2 ** 20;
+const RECENT = 12;
 
 /** One dispatch, ready to encode. */
 export interface Dispatch {
@@ -31,8 +33,12 @@ export class Stream {
   private pass: GPUComputePassEncoder | null = null;
   private inEncoder = 0;
   private idle = true;
-  private readonly labels = new Set<string>();
+  private readonly recent: string[] = [];
+  private recentNext = 0;
   private failure: DeviceError | null = null;
+  /** Set for good once the device is gone: every later use throws it. */
+  private loss: DeviceError | null = null;
+  private closed = false;
   private readonly staging = new Map<number, GPUBuffer[]>();
   private paramBuffer: GPUBuffer | null = null;
   private paramGroup: GPUBindGroup | null = null;
@@ -49,7 +55,7 @@ export class Stream {
     device.onuncapturederror = (event) => this.fail(event.error.message);
     device.lost
       .then((info) => {
-        if (info.reason !== "destroyed") this.fail(`the device was lost: ${info.message}`);
+        if (!this.closed) this.lose(info.message || info.reason);
       })
       .catch(() => {});
   }
@@ -60,7 +66,7 @@ export class Stream {
     const [x, y, z] = work.groups;
     if (x === 0 || y === 0 || z === 0) return;
     for (const block of work.blocks) block.lastUse = this.serial;
-    this.labels.add(work.label);
+    this.recent[this.recentNext++ % RECENT] = work.label;
     const pass = this.openPass(work.label);
     pass.setPipeline(work.pipeline);
     pass.setBindGroup(0, work.bindGroup);
@@ -120,22 +126,27 @@ export class Stream {
   async read(block: Block, offset: number, bytes: number): Promise<ArrayBuffer> {
     this.throwFailure();
     if (bytes === 0) return new ArrayBuffer(0);
-    const size = 2 ** Math.ceil(Math.log2(Math.max(bytes, 256)));
+    // Small staging buffers are kept for the next read, large ones would double what a model takes.
+    const isKept = bytes <= KEPT_STAGING_BYTES;
+    const size = isKept ? 2 ** Math.ceil(Math.log2(Math.max(bytes, 256))) : bytes;
     const target = this.staging.get(size)?.pop() ?? this.createStaging(size);
     const encoder = this.openEncoder();
+    block.lastUse = this.serial;
     encoder.copyBufferToBuffer(block.buffer, offset, target, 0, bytes);
     this.flush();
     try {
       await patiently(target.mapAsync(1, 0, bytes), this.naps);
     } catch (error) {
-      this.throwFailure();
+      target.destroy();
+      await this.settle();
       throw new DeviceError(`read: the GPU did not answer. ${(error as Error).message}`);
     }
     this.idle = true;
     const copy = target.getMappedRange(0, bytes).slice(0);
     target.unmap();
     const list = this.staging.get(size);
-    if (list) list.push(target);
+    if (!isKept || this.closed) target.destroy();
+    else if (list) list.push(target);
     else this.staging.set(size, [target]);
     this.throwFailure();
     return copy;
@@ -144,31 +155,55 @@ export class Stream {
   /** Resolves when everything recorded so far has run; rejects with what went wrong on the way. */
   async sync(): Promise<void> {
     this.flush();
-    await patiently(this.device.queue.onSubmittedWorkDone(), this.naps);
+    try {
+      await patiently(this.device.queue.onSubmittedWorkDone(), this.naps);
+    } catch (error) {
+      await this.settle();
+      throw new DeviceError(`sync: the GPU did not answer. ${(error as Error).message}`);
+    }
     this.idle = true;
     this.throwFailure();
   }
 
-  /** Throws, once, the first error that the device reported since the last look. */
+  /** Throws, once, the first error that the device reported since the last look; a loss, always. */
   throwFailure(): void {
-    const failure = this.failure;
+    const failure = this.failure ?? this.loss;
     this.failure = null;
     if (failure) throw failure;
   }
 
   destroy(pool: Pool): void {
+    this.closed = true;
     this.flush();
     pool.trim();
     for (const list of this.staging.values()) for (const buffer of list) buffer.destroy();
     this.paramBuffer?.destroy();
   }
 
+  /** Lets the news of a lost device arrive, which explain why a promise of the GPU was rejected. */
+  private async settle(): Promise<void> {
+    await new Promise((resolve) => setTimeout(resolve));
+    this.throwFailure();
+  }
+
   private fail(message: string): void {
-    const recent = [...this.labels].slice(-12).join(", ");
+    // Dawn quotes the labels of what went wrong; the device and the encoder have the name of the library.
+    const labels = [...message.matchAll(/\[\w+ "([^"]+)"\]/g)].map(([, label]) => label!);
+    const recent = [...new Set(this.recent)].join(", ") || "none";
     this.failure ??= new DeviceError({
-      op: [...this.labels].find((label) => message.includes(`"${label}"`)) ?? "gpu",
-      hint: `${message.trim()} (recent operations: ${recent || "none"})`,
+      op: labels.find((label) => label !== "lowrank") ?? "gpu",
       got: "an error from the device",
+      hint: `${message.trim()} (recent operations: ${recent})`,
+    });
+  }
+
+  private lose(why: string): void {
+    this.loss = new DeviceError({
+      op: "gpu",
+      arg: "the device",
+      expected: "there",
+      got: `its loss: ${why.trim()}`,
+      hint: `Recent operations: ${[...new Set(this.recent)].join(", ") || "none"}. Call gpu.dispose(), then init() again.`,
     });
   }
 

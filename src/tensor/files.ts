@@ -3,6 +3,15 @@ import { FormatError } from "../gpu/errors.ts";
 
 /** Writes to a temporary name in the same folder and renames. Makes the folder if need be. */
 export async function writeFileSafely(path: string, content: string | Uint8Array): Promise<void> {
+  const bytes = typeof content === "string" ? new TextEncoder().encode(content) : content;
+  await writeFileWith(path, (write) => write(bytes));
+}
+
+/** The same for content that comes in parts. */
+export async function writeFileWith(
+  path: string,
+  produce: (write: (part: Uint8Array) => Promise<void>) => Promise<void>,
+): Promise<void> {
   const { mkdir, open, rename, rm } = await import("node:fs/promises");
   const { dirname } = await import("node:path");
   await mkdir(dirname(path), { recursive: true });
@@ -10,7 +19,7 @@ export async function writeFileSafely(path: string, content: string | Uint8Array
   try {
     const file = await open(temporary, "w");
     try {
-      await file.writeFile(content);
+      await produce((part) => file.writeFile(part));
       await file.sync();
     } finally {
       await file.close();

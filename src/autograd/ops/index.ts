@@ -1,13 +1,22 @@
 // All differentiable ops, in alphabetical order.
 export { attention } from "./attention.ts";
+export { add, div, eq, ge, gt, le, lt, maximum, minimum, mul, ne, sub } from "./binary.ts";
 export { cast } from "./cast.ts";
+export { concat } from "./concat.ts";
+export { broadcastTo, permute, transpose } from "./copy.ts";
 export { crossEntropy } from "./cross_entropy.ts";
 export { dropout } from "./dropout.ts";
 export { embedding } from "./embedding.ts";
 export { gather, indexSelect } from "./gather.ts";
 export { gelu } from "./gelu.ts";
+export { linear } from "./linear.ts";
+export { type LoraLinearOptions, loraLinear } from "./lora_linear.ts";
+export { matmul } from "./matmul.ts";
+export { argmax, max, mean, min, sum, variance } from "./reduce.ts";
+export { reshape, squeeze, unsqueeze } from "./reshape.ts";
 export { rmsNorm } from "./rms_norm.ts";
 export { rope } from "./rope.ts";
+export { chunk, slice, split } from "./slice.ts";
 export { swiglu } from "./swiglu.ts";
 export {
   abs,
@@ -34,3 +43,4 @@ export {
   tanh,
 } from "./unary.ts";
 export { where } from "./where.ts";
+export { layerNorm } from "./layer_norm.ts";
