@@ -131,7 +131,6 @@ export class Stream {
     const size = isKept ? 2 ** Math.ceil(Math.log2(Math.max(bytes, 256))) : bytes;
     const target = this.staging.get(size)?.pop() ?? this.createStaging(size);
     const encoder = this.openEncoder();
-    block.lastUse = this.serial;
     encoder.copyBufferToBuffer(block.buffer, offset, target, 0, bytes);
     this.flush();
     try {

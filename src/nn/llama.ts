@@ -20,6 +20,8 @@ export interface LlamaConfig {
   head_dim?: number;
   rms_norm_eps?: number;
   rope_theta?: number;
+  /** Where newer files keep `rope_theta`. Only `rope_type: "default"` is known. */
+  rope_parameters?: { rope_type?: string; rope_theta?: number } | null;
   max_position_embeddings: number;
   tie_word_embeddings?: boolean;
   attention_bias?: boolean;
@@ -27,25 +29,28 @@ export interface LlamaConfig {
   initializer_range?: number;
 }
 
-type Config = Required<LlamaConfig>;
+type Config = Required<Omit<LlamaConfig, "rope_parameters">>;
 
 function complete(config: LlamaConfig): Config {
-  const { hidden_size, num_attention_heads: heads } = config;
+  const { rope_parameters, ...given } = config;
+  const { hidden_size, num_attention_heads: heads } = given;
   const full: Config = {
     num_key_value_heads: heads,
     head_dim: hidden_size / heads,
     rms_norm_eps: 1e-6,
-    rope_theta: 10000,
+    rope_theta: rope_parameters?.rope_theta ?? 10000,
     tie_word_embeddings: false,
     attention_bias: false,
     mlp_bias: false,
     initializer_range: 0.02,
-    ...config,
+    ...given,
   };
   const need = (arg: string, good: boolean, expected: string, got: unknown) => {
     if (!good) throw new ValueError({ op: "llama", arg, expected, got: `${got}` });
   };
   const { head_dim, num_key_value_heads } = full;
+  const ropeType = rope_parameters?.rope_type ?? "default";
+  need("rope_parameters", ropeType === "default", "of rope_type default", ropeType);
   need(
     "head_dim",
     Number.isInteger(head_dim / 2),
