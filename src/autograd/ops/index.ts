@@ -9,6 +9,7 @@ export { dropout } from "./dropout.ts";
 export { embedding } from "./embedding.ts";
 export { gather, indexSelect } from "./gather.ts";
 export { gelu } from "./gelu.ts";
+export { layerNorm } from "./layer_norm.ts";
 export { linear } from "./linear.ts";
 export { type LoraLinearOptions, loraLinear } from "./lora_linear.ts";
 export { matmul } from "./matmul.ts";
@@ -43,4 +44,3 @@ export {
   tanh,
 } from "./unary.ts";
 export { where } from "./where.ts";
-export { layerNorm } from "./layer_norm.ts";

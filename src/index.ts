@@ -1,0 +1,19 @@
+// The front door: `import { init, tensor, matmul } from "lowrank"`.
+export { backward } from "./autograd/backward.ts";
+export { checkpoint, detach, grad, valueAndGrad } from "./autograd/grad.ts";
+export { gradcheck } from "./autograd/gradcheck.ts";
+export { gradEnabled, noGrad } from "./autograd/graph.ts";
+export { op } from "./autograd/op.ts";
+export * from "./autograd/ops/index.ts";
+export { type Gpu, type GpuStats, gpu, type InitOptions, init } from "./gpu/device.ts";
+export * from "./gpu/errors.ts";
+export { kernel } from "./kernels/kernel.ts";
+export { setKernelPath } from "./kernels/path.ts";
+export { ropeTables } from "./kernels/rope.ts";
+export { arange, full, ones, parameter, rand, randn, tensor, zeros } from "./tensor/create.ts";
+export type { DType } from "./tensor/dtype.ts";
+export { manualSeed, randomState, setRandomState } from "./tensor/philox.ts";
+export { loadModelTensors, loadSafetensors, saveSafetensors } from "./tensor/safetensors_file.ts";
+export { type Scope, scope, scoped } from "./tensor/scope.ts";
+export { Tensor } from "./tensor/tensor.ts";
+export * from "./train/index.ts";
