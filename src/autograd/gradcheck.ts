@@ -48,14 +48,16 @@ export async function gradcheck(
     const changed = Float32Array.from(values);
     changed[at] = values[at]! + by;
     const args = inputs.map((x, i) => (i === input ? tensor(changed, x.shape) : x));
-    const result = await noGrad(() => fn(...args)).data();
+    const result = (await noGrad(() => fn(...args)).data()) as Float32Array;
     const step = changed[at]! - values[at]!;
     return { sum: result.reduce((total: number, v, i) => total + v * dy[i]!, 0), step };
   };
   for (const [input, x] of inputs.entries()) {
     const values = (await x.data()) as Float32Array;
     const gradient = leaves[input]!.grad;
-    const got = gradient ? await gradient.data() : new Float32Array(x.size);
+    const got = gradient
+      ? ((await gradient.data()) as Float32Array)
+      : new Float32Array(x.size);
     gradient?.dispose();
     const scale = 1 + got.reduce((most: number, v) => Math.max(most, Math.abs(v)), 0);
     const stride = Math.max(1, Math.floor(x.size / elements));

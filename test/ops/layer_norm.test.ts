@@ -36,9 +36,17 @@ gpuTest("layer_norm: large rows stay finite", async () => {
 
 gpuTest("layer_norm: errors", () => {
   const [x, w] = [zeros([2, 3]), zeros([3])];
-  throwsLike(() => layerNorm(x, zeros([2]), w), "ShapeError", "layer_norm: weight must be [D] = [3]");
+  throwsLike(
+    () => layerNorm(x, zeros([2]), w),
+    "ShapeError",
+    "layer_norm: weight must be [D] = [3]",
+  );
   throwsLike(() => layerNorm(x, w, zeros([2])), "ShapeError", "layer_norm: bias must be [D] = [3]");
-  throwsLike(() => layerNorm(zeros([2, 3], "i32"), w, w), "DTypeError", "layer_norm: x must be f32");
+  throwsLike(
+    () => layerNorm(zeros([2, 3], "i32"), w, w),
+    "DTypeError",
+    "layer_norm: x must be f32",
+  );
 });
 
 runTests();
