@@ -55,9 +55,7 @@ export async function gradcheck(
   for (const [input, x] of inputs.entries()) {
     const values = (await x.data()) as Float32Array;
     const gradient = leaves[input]!.grad;
-    const got = gradient
-      ? ((await gradient.data()) as Float32Array)
-      : new Float32Array(x.size);
+    const got = gradient ? ((await gradient.data()) as Float32Array) : new Float32Array(x.size);
     gradient?.dispose();
     const scale = 1 + got.reduce((most: number, v) => Math.max(most, Math.abs(v)), 0);
     const stride = Math.max(1, Math.floor(x.size / elements));

@@ -17,7 +17,11 @@ for (const options of cases) {
     for (const n of [4, 8, 64, 1000, 4100]) {
       // A clip factor that f32 holds exactly.
       const [factor, start] = [0.25, randomValues(n, 1)];
-      let expected = { parameter: start, m: new Float64Array(n), v: new Float64Array(n) };
+      let expected: ReturnType<typeof adamw> = {
+        parameter: start,
+        m: new Float64Array(n),
+        v: new Float64Array(n),
+      };
       const [parameter, m, v] = [tensor(start), zeros([n]), zeros([n])];
       const clip = tensor([factor]);
       const { lr, betas = [0.9, 0.999], eps = 1e-8, weightDecay = 0.01 } = options;

@@ -15,11 +15,21 @@ gpuTest("K4 dropout: the GPU's bits are the reference's, forward and backward", 
       const x = parameter(tensor(values, [n]));
       const y = dropout(x, p);
       const mask = reference.dropoutMask(n, p, [42, 0]);
-      close(await y.data(), values.map((v, i) => v * mask[i]!), 1e-6, `n = ${n}, p = ${p}`);
+      close(
+        await y.data(),
+        values.map((v, i) => v * mask[i]!),
+        1e-6,
+        `n = ${n}, p = ${p}`,
+      );
       if (n === 0) continue;
       const dy = randomValues(n, 4);
       backward(y, { gradient: tensor(dy, [n]) });
-      close(await x.grad!.data(), dy.map((v, i) => v * mask[i]!), 1e-6, "gradient");
+      close(
+        await x.grad!.data(),
+        dy.map((v, i) => v * mask[i]!),
+        1e-6,
+        "gradient",
+      );
       x.grad!.dispose();
       x.dispose();
     }
@@ -64,7 +74,11 @@ gpuTest("dropout: a checkpoint drops the same elements again", async () => {
 gpuTest("dropout: errors", () => {
   throwsLike(() => dropout(zeros([2]), 1.5), "ValueError", "dropout: p must be in [0, 1], got 1.5");
   throwsLike(() => dropout(zeros([2]), Number.NaN), "ValueError", "dropout: p must be in [0, 1]");
-  throwsLike(() => dropout(zeros([2], "i32"), 0.5), "DTypeError", "dropout: x must be f32, got i32");
+  throwsLike(
+    () => dropout(zeros([2], "i32"), 0.5),
+    "DTypeError",
+    "dropout: x must be f32, got i32",
+  );
 });
 
 runTests();

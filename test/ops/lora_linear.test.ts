@@ -1,0 +1,145 @@
+import { equal } from "uvu/assert";
+import { backward } from "../../src/autograd/backward.ts";
+import { add, dropout, linear, loraLinear, matmul, mul } from "../../src/autograd/ops/index.ts";
+import { parameter, tensor, zeros } from "../../src/tensor/create.ts";
+import { manualSeed } from "../../src/tensor/philox.ts";
+import { checkOp, close, gpuTest, randomValues, runTests, throwsLike, tolerance } from "../gpu.ts";
+import { dropoutMask } from "../reference/dropout.ts";
+import * as reference from "../reference/lora_linear.ts";
+
+const CASES = [1, 2, 4, 8, 16, 33, 64].map((r, i) => {
+  const sides: [number, number][] = [
+    [1, 7],
+    [8, 33],
+    [64, 65],
+    [128, 129],
+    [33, 128],
+    [65, 64],
+    [72, 96],
+  ];
+  return { r, N: [1, 3, 64, 7, 20, 5, 33][i]!, in: sides[i]![0], out: sides[i]![1] };
+});
+
+function transposeOf(W: ArrayLike<number>, out: number, inner: number): Float64Array {
+  return Float64Array.from(
+    { length: out * inner },
+    (_, i) => W[(i % out) * inner + ((i / out) | 0)]!,
+  );
+}
+
+for (const transposed of [false, true]) {
+  for (const p of [0, 0.3]) {
+    const how = `${transposed ? "transposed, " : ""}dropout ${p}`;
+    gpuTest(`K1 K2 lora_linear ${how}: forward, dx, dA, dB against float64`, async () => {
+      for (const n of CASES) {
+        const W = randomValues(n.out * n.in, 11);
+        const mask = p > 0 ? dropoutMask(n.N * n.in, p, [9, 0]) : null;
+        await checkOp({
+          name: `lora_linear ${n.N}×${n.in}×${n.out}, r ${n.r}`,
+          run: (x, w, bias, a, b) => {
+            manualSeed(9);
+            return loraLinear(x!, w!, bias!, a!, b!, { scale: 2, dropout: p, transposed });
+          },
+          inputs: [
+            { shape: [n.N, n.in] },
+            {
+              shape: transposed ? [n.in, n.out] : [n.out, n.in],
+              values: transposed ? transposeOf(W, n.out, n.in) : W,
+              grad: false,
+            },
+            { shape: [n.out], grad: false },
+            { shape: [n.r, n.in] },
+            { shape: [n.out, n.r] },
+          ],
+          forward: (x, _w, bias, a, b) => reference.loraLinear(x!, W, bias!, a!, b!, n, 2, mask),
+          backward: (dy, x, _w, _bias, a, b) => {
+            const [dx, dA, dB] = reference.loraLinearBackward(dy, x!, W, a!, b!, n, 2, mask);
+            return [dx!, null, null, dA!, dB!];
+          },
+          K: n.in + n.out + n.r,
+        });
+      }
+    });
+  }
+}
+
+gpuTest("K3 lora_linear equals plain ops, also where nothing is frozen", async () => {
+  const [N, inner, out, r] = [6, 12, 20, 4];
+  const shapes = [[2, 3, inner], [out, inner], [out], [r, inner], [out, r]];
+  const results: Float32Array[][] = [];
+  for (const fused of [true, false]) {
+    manualSeed(4);
+    const t = shapes.map((shape, i) =>
+      parameter(
+        tensor(
+          randomValues(
+            shape.reduce((a, b) => a * b, 1),
+            i + 1,
+          ),
+          shape,
+        ),
+      ),
+    );
+    const [x, W, bias, A, B] = t as [(typeof t)[0], ...typeof t] & typeof t;
+    const plain = () => {
+      const S = matmul(dropout(x!, 0.25), A!, { transposeB: true });
+      return add(linear(x!, W!, bias!), mul(matmul(S, B!, { transposeB: true }), 0.5));
+    };
+    const y = fused ? loraLinear(x!, W!, bias!, A!, B!, { scale: 0.5, dropout: 0.25 }) : plain();
+    backward(y, { gradient: tensor(randomValues(N * out, 8), y.shape) });
+    const all = [y, ...t.map((p) => p.grad!)];
+    results.push(await Promise.all(all.map(async (v) => (await v.data()) as Float32Array)));
+    for (const p of t) {
+      p.grad?.dispose();
+      p.dispose();
+    }
+  }
+  for (const [i, name] of ["y", "dx", "dW", "dbias", "dA", "dB"].entries()) {
+    close(results[0]![i]!, results[1]![i]!, tolerance("f32", 32), name);
+  }
+});
+
+gpuTest("lora_linear: with B = 0 it is the linear layer, bit for bit", async () => {
+  const [x, W, A] = [
+    tensor(randomValues(5 * 8, 1), [5, 8]),
+    tensor(randomValues(12 * 8, 2), [12, 8]),
+    tensor(randomValues(2 * 8, 3), [2, 8]),
+  ];
+  const y = await loraLinear(x, W, null, A, zeros([12, 2]), { scale: 3 }).data();
+  equal(y, await linear(x, W).data());
+});
+
+gpuTest("lora_linear: errors", () => {
+  const t = (...shape: number[]) => zeros(shape);
+  const call = (x = t(2, 8), W = t(12, 8), A = t(4, 8), B = t(12, 4), options = {}) =>
+    loraLinear(x, W, null, A, B, options);
+  throwsLike(
+    () => call(t(2, 7)),
+    "ShapeError",
+    "lora_linear: x must be [..., in = 8]",
+    "got [2, 7]",
+  );
+  throwsLike(
+    () => call(t(2, 8), t(12, 8), t(4, 7)),
+    "ShapeError",
+    "lora_linear: a must be [r, in] = [4, 8]",
+  );
+  throwsLike(
+    () => call(t(2, 8), t(12, 8), t(0, 8)),
+    "ShapeError",
+    "lora_linear: a must be [r, in], r > 0",
+  );
+  throwsLike(
+    () => call(t(2, 8), t(12, 8), t(4, 8), t(4, 12)),
+    "ShapeError",
+    "lora_linear: b must be [out, r]",
+  );
+  throwsLike(() => call(zeros([2, 8], "i32")), "DTypeError", "lora_linear: x must be f32, got i32");
+  throwsLike(
+    () => call(t(2, 8), t(12, 8), t(4, 8), t(12, 4), { dropout: 1 }),
+    "ValueError",
+    "lora_linear: dropout",
+  );
+});
+
+runTests();
