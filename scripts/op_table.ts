@@ -10,6 +10,14 @@ const read = (path: string): string => readFileSync(join(root, path), "utf8");
 /** Ops without a gradient, as their docstrings say. */
 const NO_GRADIENT = new Set(["argmax", "eq", "ne", "lt", "le", "gt", "ge"]);
 
+/** Ops that are tested together with another. */
+const TESTED_WITH: Record<string, string> = {
+  concat: "copy",
+  reshape: "copy",
+  slice: "copy",
+  linear: "matmul",
+};
+
 /** The table as Markdown: functions, whether frozen f16 and bf16 inputs are read, gradient, test. */
 export function opTable(): string {
   const index = read("src/autograd/ops/index.ts");
@@ -20,12 +28,13 @@ export function opTable(): string {
         .map((n) => n.trim())
         .filter((n) => n && !n.startsWith("type "));
       const shown = names.map((n) => `\`${n}\``).join(" ");
+      const test = TESTED_WITH[file!] ?? file;
       const kernel = `src/kernels/${file}.ts`;
       const frozen = existsSync(join(root, kernel)) && read(kernel).includes('"bf16"');
       const without = names.filter((n) => NO_GRADIENT.has(n)).map((n) => `\`${n}\``);
       const all = without.length === names.length;
       const gradient = without.length === 0 ? "yes" : all ? "no" : `yes, but ${without.join(" ")}`;
-      return `| ${shown} | ${frozen ? "yes" : ""} | ${gradient} | [${file}](test/ops/${file}.test.ts) |`;
+      return `| ${shown} | ${frozen ? "yes" : ""} | ${gradient} | [${test}](test/ops/${test}.test.ts) |`;
     },
   );
   return ["| function | reads f16, bf16 | gradient | test |", "|---|---|---|---|", ...rows].join(

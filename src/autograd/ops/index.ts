@@ -17,7 +17,9 @@ export { argmax, max, mean, min, sum, variance } from "./reduce.ts";
 export { reshape, squeeze, unsqueeze } from "./reshape.ts";
 export { rmsNorm } from "./rms_norm.ts";
 export { rope } from "./rope.ts";
+export { silu } from "./silu.ts";
 export { chunk, slice, split } from "./slice.ts";
+export { logSoftmax, softmax } from "./softmax.ts";
 export { swiglu } from "./swiglu.ts";
 export {
   abs,
