@@ -4,7 +4,7 @@ import { zeros } from "../tensor/create.ts";
 import { broadcastShapes, format, sizeOf } from "../tensor/shape.ts";
 import { Tensor } from "../tensor/tensor.ts";
 import { checkDType, checkRank, checkShapeIs } from "./check.ts";
-import { ownKernel } from "./kernel.ts";
+import { grid, ownKernel } from "./kernel.ts";
 import { kernelPath } from "./path.ts";
 
 const naive = ownKernel("matmul.naive");
@@ -127,7 +127,8 @@ function launch(a: Tensor, b: Tensor, y: Tensor, sizes: Sizes, options: MatmulOp
     // Every binding needs a buffer: a stands in for an absent bias, which is never read.
     const tensors = { a, b, bias: bias ?? a, y };
     if (fast) {
-      const groups = [Math.ceil(N / 64), Math.ceil(M / 16), count] as const;
+      const blocks = Math.ceil(N / 8) * Math.ceil(M / 4);
+      const groups = [...grid(Math.ceil(blocks / 32)), count] as const;
       const all = { ...tensors, b_pairs: b };
       register.run("matmul_register", { tensors: all, params, constants, groups });
     } else {

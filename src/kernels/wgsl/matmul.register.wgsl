@@ -91,12 +91,15 @@ fn store(batch: u32, row: u32, column: u32, sum: vec4<f32>) {
   y[at] = total;
 }
 
-@compute @workgroup_size(8, 4)
-fn matmul_register(@builtin(global_invocation_id) id: vec3<u32>) {
-  let column = id.x * 8u;
-  let row = id.y * 4u;
+// Threads walk the blocks of y row by row, so that no lane idles where y is narrow, as in LoRA.
+@compute @workgroup_size(32)
+fn matmul_register(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+  let block = id.y * groups.x * 32u + id.x;
+  let blocks = (params.N + 7u) / 8u;
+  let column = (block % blocks) * 8u;
+  let row = (block / blocks) * 4u;
   let batch = id.z;
-  if (column >= params.N || row >= params.M) {
+  if (row >= params.M) {
     return;
   }
   let base_a = batch * params.a_batch / 4u;
