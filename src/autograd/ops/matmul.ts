@@ -1,7 +1,9 @@
 import { type MatmulOptions, matmulForward } from "../../kernels/matmul.ts";
 import { foldForward, foldOf } from "../../kernels/reduce.ts";
+import { broadcastShapes, sizeOf } from "../../tensor/shape.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import { op } from "../op.ts";
+import { broadcastTo } from "./copy.ts";
 
 type Transposes = Pick<MatmulOptions, "transposeA" | "transposeB">;
 
@@ -40,5 +42,13 @@ function sumTo(gradient: Tensor, x: Tensor): Tensor {
  * @throws ShapeError, DTypeError
  */
 export function matmul(a: Tensor, b: Tensor, options: Transposes = {}): Tensor {
-  return rule(a, b, options);
+  const lead = broadcastShapes("matmul", a.shape.slice(0, -2), b.shape.slice(0, -2));
+  return rule(repeated(a, lead), repeated(b, lead), options);
+}
+
+/** One matrix, or as many as the batch, as the kernel wants them; a part of a batch is copied. */
+function repeated(x: Tensor, lead: readonly number[]): Tensor {
+  const own = sizeOf(x.shape.slice(0, -2));
+  if (own === 1 || own === sizeOf(lead)) return x;
+  return broadcastTo(x, [...lead, ...x.shape.slice(-2)]);
 }
