@@ -25,5 +25,5 @@ export const arms = {
   warmup: 5,
   seed: 7,
   lora: { r: 8, lora_alpha: 16, lora_dropout: 0 },
-  lr: { lora: 1e-2, full: 1e-3 },
+  lr: { lora: 1e-2, full: 3.16e-3 },
 };

@@ -113,10 +113,12 @@ export class Gpu {
     try {
       await fn();
       await this.stream.sync();
+      return await profiler.times();
     } finally {
+      this.stream.flush(); // passes of this profiler that a throw left unsubmitted
       this.stream.profiler = null;
+      profiler.destroy();
     }
-    return profiler.finish(this.device);
   }
 
   /** Frees the device. Tensors made on it can no longer be used. */

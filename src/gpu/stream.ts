@@ -52,7 +52,10 @@ export class Stream {
     private readonly naps: boolean,
   ) {
     this.paramLayout = immediates ? null : this.createParams();
-    device.onuncapturederror = (event) => this.fail(event.error.message);
+    device.onuncapturederror = (event) => {
+      event.preventDefault(); // or the binding prints it too
+      this.fail(event.error.message);
+    };
     device.lost
       .then((info) => {
         if (!this.closed) this.lose(info.message || info.reason);
@@ -187,7 +190,7 @@ export class Stream {
 
   private fail(message: string): void {
     // Dawn quotes the labels of what went wrong; the device and the encoder have the name of the library.
-    const labels = [...message.matchAll(/\[\w+ "([^"]+)"\]/g)].map(([, label]) => label!);
+    const labels = [...message.matchAll(/\[[\w ]+ "+([^"]+)"+\]/g)].map(([, label]) => label!);
     const recent = [...new Set(this.recent)].join(", ") || "none";
     this.failure ??= new DeviceError({
       op: labels.find((label) => label !== "lowrank") ?? "gpu",

@@ -253,6 +253,8 @@ function cached<T>(device: Gpu, id: string, make: () => T): T {
   const known = device.cache.get(id);
   if (known !== undefined) return known as T;
   const made = make();
+  // What Dawn refuses it refuses at once. Recorded, it would spoil all other work of its encoder.
+  device.stream.throwFailure();
   device.cache.set(id, made);
   return made;
 }

@@ -58,7 +58,9 @@ test("every kernel's parts are found by its name", () => {
     }
     const parts = [`src/kernels/${name}.ts`];
     const own = filesUnder("src/autograd/ops", ".ts").some((path) => path.endsWith(`/${name}.ts`));
-    if (own) parts.push(`test/ops/${name}.test.ts`, `test/reference/${name}.ts`);
+    if (own) parts.push(`test/ops/${name}.test.ts`);
+    // The reference of a cast is the codec of src/tensor/dtype.ts, all of whose patterns are tested.
+    if (own && name !== "cast") parts.push(`test/reference/${name}.ts`);
     for (const part of parts) {
       try {
         readFileSync(join(root, part));

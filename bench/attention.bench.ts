@@ -1,0 +1,90 @@
+import { backward } from "../src/autograd/backward.ts";
+import { add, attention, matmul, mul, permute, softmax } from "../src/autograd/ops/index.ts";
+import { parameter, randn, tensor } from "../src/tensor/create.ts";
+import type { Tensor } from "../src/tensor/tensor.ts";
+import { type BenchCase, bench } from "./harness.ts";
+
+interface Sizes {
+  B: number;
+  T: number;
+  S: number;
+  H: number;
+  Hkv: number;
+  d: number;
+}
+
+/** Causal attention by plain ops: the rung below. For H = Hkv and T = S. */
+function plain(q: Tensor, k: Tensor, v: Tensor, mask: Tensor): Tensor {
+  const [qs, ks, vs] = [q, k, v].map((x) => permute(x, [0, 2, 1, 3])) as [Tensor, Tensor, Tensor];
+  const scores = mul(matmul(qs, ks, { transposeB: true }), 1 / Math.sqrt(q.shape[3]!));
+  return permute(matmul(softmax(add(scores, mask)), vs), [0, 2, 1, 3]);
+}
+
+function causalMask(T: number): Tensor {
+  const values = Float32Array.from({ length: T * T }, (_, i) => (i % T > i / T ? -1e30 : 0));
+  return tensor(values, [T, T]);
+}
+
+function inputs({ B, T, S, H, Hkv, d }: Sizes): { q: Tensor; k: Tensor; v: Tensor; dy: Tensor } {
+  const [q, dy] = [randn([B, T, H, d]), randn([B, T, H, d])];
+  return { q, k: randn([B, S, Hkv, d]), v: randn([B, S, Hkv, d]), dy };
+}
+
+/** Operations of the visible half: two products forward; backward three for dq and four for dk, dv. */
+function flopsOf({ B, T, S, H, d }: Sizes, products: number): number {
+  return 2 * products * d * B * H * (T * (S - T) + (T * (T + 1)) / 2);
+}
+
+const nameOf = ({ B, T, S, H, Hkv, d }: Sizes) => `f32 B${B} T${T} S${S} H${H}/${Hkv} d${d}`;
+
+function forwardCase(sizes: Sizes): BenchCase {
+  return {
+    name: `${nameOf(sizes)} forward`,
+    setup: () => {
+      const { q, k, v } = inputs(sizes);
+      const bytes = 2 * q.bytes + k.bytes + v.bytes;
+      return { run: () => attention(q, k, v), flops: flopsOf(sizes, 2), bytes };
+    },
+  };
+}
+
+function trainingCase(sizes: Sizes, how: "fused" | "plain ops"): BenchCase {
+  return {
+    name: `${nameOf(sizes)} forward and backward, ${how}`,
+    setup: () => {
+      const { q, k, v, dy } = inputs(sizes);
+      const leaves = [q, k, v].map(parameter) as [Tensor, Tensor, Tensor];
+      const mask = causalMask(sizes.T);
+      const y = () => (how === "fused" ? attention(...leaves) : plain(...leaves, mask));
+      const run = () => {
+        backward(y(), { gradient: dy });
+        for (const x of leaves) {
+          x.grad?.dispose();
+          x.grad = null;
+        }
+      };
+      const verify = async () => {
+        const got = await attention(q, k, v).data();
+        const expected = await plain(q, k, v, mask).data();
+        let worst = 0;
+        for (const [i, x] of got.entries()) worst = Math.max(worst, Math.abs(x - expected[i]!));
+        if (!(worst < 1e-4)) throw new Error(`attention differs from plain ops by ${worst}`);
+      };
+      return { run, flops: flopsOf(sizes, 9), verify };
+    },
+  };
+}
+
+const short: Sizes = { B: 8, T: 128, S: 128, H: 4, Hkv: 4, d: 64 };
+const long: Sizes = { B: 2, T: 512, S: 512, H: 8, Hkv: 8, d: 64 };
+
+bench("attention", [
+  forwardCase(short),
+  trainingCase(short, "fused"),
+  trainingCase(short, "plain ops"),
+  forwardCase(long),
+  trainingCase(long, "fused"),
+  trainingCase(long, "plain ops"),
+  forwardCase({ B: 1, T: 1, S: 512, H: 8, Hkv: 8, d: 64 }),
+  forwardCase({ B: 4, T: 1, S: 512, H: 8, Hkv: 2, d: 64 }),
+]);
