@@ -30,7 +30,8 @@ export async function drawCurves(
   const values = curves.flatMap(({ name, points, held = false }) =>
     points.map((point) => ({ ...point, name, held })),
   );
-  const color = { field: "name", type: "nominal" as const, title: null, sort: null };
+  const legend = { labelLimit: 0 };
+  const color = { field: "name", type: "nominal" as const, title: null, sort: null, legend };
   const spec: TopLevelSpec = {
     $schema: "https://vega.github.io/schema/vega-lite/v6.json",
     title,
