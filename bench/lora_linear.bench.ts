@@ -1,0 +1,49 @@
+import { backward } from "../src/autograd/backward.ts";
+import { add, linear, loraLinear, matmul, mul } from "../src/autograd/ops/index.ts";
+import { parameter, randn } from "../src/tensor/create.ts";
+import type { Tensor } from "../src/tensor/tensor.ts";
+import { bench } from "./harness.ts";
+import { looksAlive } from "./verify.ts";
+
+const [N, K, M] = [512, 768, 768];
+const BASE_FLOPS = 4 * N * K * M; // forward and dx
+
+type Inputs = { x: Tensor; W: Tensor; A: Tensor; B: Tensor; dy: Tensor };
+
+/** Forward and backward of x, A and B, with W frozen. */
+function both(name: string, r: number, forward: (t: Inputs) => Tensor) {
+  return {
+    name: `${name}, forward + backward ${N}×${K}×${M}`,
+    setup: () => {
+      const x = parameter(randn([N, K]));
+      const [A, B] = [parameter(randn([Math.max(r, 1), K])), parameter(randn([M, Math.max(r, 1)]))];
+      const t: Inputs = { x, W: randn([M, K]), A, B, dy: randn([N, M]) };
+      const run = () => {
+        backward(forward(t), { gradient: t.dy });
+        for (const p of [x, A, B]) {
+          p.grad?.dispose();
+          p.grad = null;
+        }
+      };
+      return {
+        run,
+        flops: BASE_FLOPS + 6 * N * r * (K + M),
+        verify: () => looksAlive(forward(t)),
+      };
+    },
+  };
+}
+
+bench("lora_linear", [
+  both("frozen base alone", 0, ({ x, W }) => linear(x, W)),
+  ...[8, 16, 64].flatMap((r) => [
+    both(`r ${r}`, r, ({ x, W, A, B }) => loraLinear(x, W, null, A, B, { scale: 2 })),
+    both(`r ${r}, dropout 0.1`, r, ({ x, W, A, B }) =>
+      loraLinear(x, W, null, A, B, { scale: 2, dropout: 0.1 }),
+    ),
+    both(`r ${r}, plain ops`, r, ({ x, W, A, B }) => {
+      const S = matmul(x, A, { transposeB: true });
+      return add(linear(x, W), mul(matmul(S, B, { transposeB: true }), 2));
+    }),
+  ]),
+]);
