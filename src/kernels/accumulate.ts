@@ -2,7 +2,8 @@
 import { ShapeError } from "../gpu/errors.ts";
 import { format, sameShape } from "../tensor/shape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
-import { grid, ownKernel } from "./kernel.ts";
+import { dealt } from "./dealt.ts";
+import { ownKernel } from "./kernel.ts";
 
 const kernel = ownKernel("accumulate");
 
@@ -16,6 +17,6 @@ export function accumulate(total: Tensor, x: Tensor): void {
       got: format(x.shape),
     });
   }
-  const groups = grid(Math.ceil(x.size / 64));
-  kernel.run("accumulate", { tensors: { total, x }, params: { n: x.size }, groups });
+  const { constants, groups } = dealt("accumulate", x);
+  kernel.run("accumulate", { tensors: { total, x }, params: { n: x.size }, constants, groups });
 }

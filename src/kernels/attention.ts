@@ -10,6 +10,8 @@ import { ownKernel } from "./kernel.ts";
 
 const portable = ownKernel("attention");
 const subgroup = ownKernel("attention.subgroup");
+const decode = ownKernel("attention.decode");
+const FEW_ROWS = 4;
 
 /** What one call needs to know, complete and checked. */
 export interface AttentionPlan {
@@ -113,7 +115,14 @@ function launch(
     return;
   }
   checkLoops(entry, Math.ceil(length / 4) * (2 * D4 + 1));
-  const LANES = gpu(entry).adapterClass === "gpu" ? 64 : 8;
+  if (entry === "attention_forward" && items <= FEW_ROWS) {
+    // Half the invocations for long vectors, so that their sums fit 16 KiB of workgroup memory.
+    const defines = { D4, LANES: D4 > 32 ? 8 : 16 };
+    decode.run("attention_decode", { tensors, params, defines, groups: [items, Hkv, B] });
+    return;
+  }
+  const { adapterClass, info } = gpu(entry);
+  const LANES = adapterClass === "gpu" ? 64 : info.subgroupMaxSize === 4 ? 4 : 8;
   const groups = [Math.ceil(items / LANES), Hkv, B] as const;
   portable.run(entry, { tensors, params, constants: { LANES }, defines: { D4 }, groups });
 }

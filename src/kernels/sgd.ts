@@ -1,8 +1,8 @@
 // SGD: one dispatch over flat arrays. parameter, gradient, velocity: [n], n a multiple of 4; clip: [1]
 import type { Tensor } from "../tensor/tensor.ts";
 import { checkShapeIs } from "./check.ts";
+import { dealt } from "./dealt.ts";
 import { ownKernel } from "./kernel.ts";
-import { dealt } from "./optimizer.ts";
 
 const kernel = ownKernel("sgd");
 

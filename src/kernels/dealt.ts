@@ -1,4 +1,4 @@
-// What the optimisers' kernels share: how a flat array is dealt out to workgroups.
+// How kernels that walk along whole arrays, vec4 by vec4, deal them out to workgroups.
 import { gpu } from "../gpu/device.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { grid } from "./kernel.ts";
