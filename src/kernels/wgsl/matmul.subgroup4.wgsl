@@ -1,7 +1,6 @@
 // Matrix product for software devices whose subgroups have 4 lanes (SwiftShader). Not for GPUs.
-//   y[m, n] = alpha · Σ_k a[m, k] · b[k, n] + bias[n]   (INTO: added to what y holds)
-// a: [.., M, K], or [.., K, M] with TRANSPOSE_A; b: [.., K, N], or [.., N, K] with TRANSPOSE_B;
-// y: [.., M, N], or with splits of K one y for each split. b may be stored as f16 or bf16.
+// Formula, shapes and switches as in matmul.naive.wgsl. With splits of K, y is [batch, splits, M, N]: the
+// host adds the splits up, and bias enters the first alone.
 //
 // A workgroup is one subgroup and computes ROWS × 32 elements of y, in registers: a lane owns
 // 4 neighbouring columns in each half of 16. For every 4 terms of the sum, each lane loads 8 vectors of a and of b; a
@@ -16,10 +15,9 @@ override TRANSPOSE_B: bool = false;
 override WIDE_A: bool = true; // stored rows of a are whole vec4
 override WIDE_B: bool = true; // stored rows of b are whole vec4, or four packed values
 override RAGGED_K: bool = false; // K is no multiple of 4
-override TYPE_B: u32 = 0; // 0 f32, 1 f16, 2 bf16
+override DTYPE_B: u32 = 0; // 0 f32, 1 f16, 2 bf16
 override ROWS: u32 = 32; // 4, 8, 16 or 32
-override BIAS: bool = false;
-override INTO: bool = false;
+override ACCUMULATE: bool = false;
 
 struct Params {
   M: u32,
@@ -27,14 +25,9 @@ struct Params {
   K: u32,
   k_slice: u32, // terms of the sum in each split, a multiple of 4
   splits: u32,
-  inner: u32, // size of the inner of two batch axes
-  a_start: u32,
-  a_outer: u32, // distances in elements along the two batch axes
-  a_inner: u32,
-  b_start: u32,
-  b_outer: u32,
-  b_inner: u32,
-  y_start: u32,
+  a_batch: u32, // elements from one matrix to the next; 0 where one serves all
+  b_batch: u32,
+  has_bias: u32,
   alpha: f32,
 }
 
@@ -62,14 +55,14 @@ fn read_a(at: u32, left: u32) -> vec4<f32> {
 }
 
 fn unpack(word: u32) -> vec2<f32> {
-  if (TYPE_B == 1u) {
+  if (DTYPE_B == 1u) {
     return unpack2x16float(word);
   }
   return bitcast<vec2<f32>>(vec2(word << 16u, word & 0xffff0000u));
 }
 
 fn read_b1(at: u32) -> f32 {
-  if (TYPE_B == 0u) {
+  if (DTYPE_B == 0u) {
     return bitcast<f32>(b1[at]);
   }
   let pair = unpack(b1[at / 2u]);
@@ -79,7 +72,7 @@ fn read_b1(at: u32) -> f32 {
 fn read_b(at: u32, left: u32) -> vec4<f32> {
   if (WIDE_B) {
     var v: vec4<f32>;
-    if (TYPE_B == 0u) {
+    if (DTYPE_B == 0u) {
       v = b4[at / 4u];
     } else {
       let words = b2[at / 4u];
@@ -161,7 +154,7 @@ fn put1(m: u32, n: u32, to: u32, value: f32) {
     return;
   }
   let at = to + m * params.N + n;
-  if (INTO) {
+  if (ACCUMULATE) {
     y[at] += value;
   } else {
     y[at] = value;
@@ -180,8 +173,8 @@ fn put(m: u32, n: u32, to: u32, extra: vec4<f32>, c: vec4<f32>) {
   put1(m, n + 3u, to, v.w);
 }
 
-fn bias_of(n: u32) -> vec4<f32> {
-  if (BIAS) {
+fn bias_of(n: u32, split: u32) -> vec4<f32> {
+  if (params.has_bias == 1u && split == 0u) {
     let last = params.N - 1u;
     return vec4(bias[min(n, last)], bias[min(n + 1u, last)], bias[min(n + 2u, last)], bias[min(n + 3u, last)]);
   }
@@ -208,15 +201,16 @@ fn matmul_subgroup4(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invo
   let batch = group.z / params.splits;
   let m0 = group.x * ROWS;
   let n = group.y * 32u + 4u * lane;
-  let to = params.y_start + group.z * params.M * params.N;
-  let a_at = params.a_start + batch / params.inner * params.a_outer + batch % params.inner * params.a_inner;
-  let b_at = params.b_start + batch / params.inner * params.b_outer + batch % params.inner * params.b_inner;
+  let split = group.z % params.splits;
+  let to = group.z * params.M * params.N;
+  let a_at = batch * params.a_batch;
+  let b_at = batch * params.b_batch;
   let m = m0 + select(lane, 4u * lane, TRANSPOSE_A);
   let from_a = starts_a(a_at, m);
   let from_e = starts_a(a_at, m + 16u);
   let from_p = starts_b(b_at, n);
   let from_q = starts_b(b_at, n + 16u);
-  let k0 = group.z % params.splits * params.k_slice;
+  let k0 = split * params.k_slice;
   let k1 = min(k0 + params.k_slice, params.K);
   var c0p = vec4<f32>(); var c0q = vec4<f32>(); var c1p = vec4<f32>(); var c1q = vec4<f32>();
   var c2p = vec4<f32>(); var c2q = vec4<f32>(); var c3p = vec4<f32>(); var c3q = vec4<f32>();
@@ -313,8 +307,8 @@ fn matmul_subgroup4(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invo
       c31q = row(c31q, wq, e[3], 3u, e[3], 3u);
     }
   }
-  let extra_p = bias_of(n);
-  let extra_q = bias_of(n + 16u);
+  let extra_p = bias_of(n, split);
+  let extra_q = bias_of(n + 16u, split);
   put(m0 + 0u, n, to, extra_p, c0p);
   put(m0 + 0u, n + 16u, to, extra_q, c0q);
   put(m0 + 1u, n, to, extra_p, c1p);

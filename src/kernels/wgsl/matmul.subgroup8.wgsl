@@ -1,7 +1,6 @@
 // Matrix product for software devices whose subgroups have 8 lanes (lavapipe). Not for GPUs.
-//   y[m, n] = alpha · Σ_k a[m, k] · b[k, n] + bias[n]   (INTO: added to what y holds)
-// a: [.., M, K], or [.., K, M] with TRANSPOSE_A; b: [.., K, N], or [.., N, K] with TRANSPOSE_B;
-// y: [.., M, N], or with splits of K one y for each split. b may be stored as f16 or bf16.
+// Formula, shapes and switches as in matmul.naive.wgsl. With splits of K, y is [batch, splits, M, N]: the
+// host adds the splits up, and bias enters the first alone.
 //
 // A workgroup is one subgroup and computes ROWS × 32 elements of y, in registers: a lane owns
 // 4 neighbouring columns. For every 4 terms of the sum, each lane loads 4 vectors of a and of b; a
@@ -16,10 +15,9 @@ override TRANSPOSE_B: bool = false;
 override WIDE_A: bool = true; // stored rows of a are whole vec4
 override WIDE_B: bool = true; // stored rows of b are whole vec4, or four packed values
 override RAGGED_K: bool = false; // K is no multiple of 4
-override TYPE_B: u32 = 0; // 0 f32, 1 f16, 2 bf16
+override DTYPE_B: u32 = 0; // 0 f32, 1 f16, 2 bf16
 override ROWS: u32 = 32; // 4, 8, 16 or 32
-override BIAS: bool = false;
-override INTO: bool = false;
+override ACCUMULATE: bool = false;
 
 struct Params {
   M: u32,
@@ -27,14 +25,9 @@ struct Params {
   K: u32,
   k_slice: u32, // terms of the sum in each split, a multiple of 4
   splits: u32,
-  inner: u32, // size of the inner of two batch axes
-  a_start: u32,
-  a_outer: u32, // distances in elements along the two batch axes
-  a_inner: u32,
-  b_start: u32,
-  b_outer: u32,
-  b_inner: u32,
-  y_start: u32,
+  a_batch: u32, // elements from one matrix to the next; 0 where one serves all
+  b_batch: u32,
+  has_bias: u32,
   alpha: f32,
 }
 
@@ -62,14 +55,14 @@ fn read_a(at: u32, left: u32) -> vec4<f32> {
 }
 
 fn unpack(word: u32) -> vec2<f32> {
-  if (TYPE_B == 1u) {
+  if (DTYPE_B == 1u) {
     return unpack2x16float(word);
   }
   return bitcast<vec2<f32>>(vec2(word << 16u, word & 0xffff0000u));
 }
 
 fn read_b1(at: u32) -> f32 {
-  if (TYPE_B == 0u) {
+  if (DTYPE_B == 0u) {
     return bitcast<f32>(b1[at]);
   }
   let pair = unpack(b1[at / 2u]);
@@ -79,7 +72,7 @@ fn read_b1(at: u32) -> f32 {
 fn read_b(at: u32, left: u32) -> vec4<f32> {
   if (WIDE_B) {
     var v: vec4<f32>;
-    if (TYPE_B == 0u) {
+    if (DTYPE_B == 0u) {
       v = b4[at / 4u];
     } else {
       let words = b2[at / 4u];
@@ -161,7 +154,7 @@ fn put1(m: u32, n: u32, to: u32, value: f32) {
     return;
   }
   let at = to + m * params.N + n;
-  if (INTO) {
+  if (ACCUMULATE) {
     y[at] += value;
   } else {
     y[at] = value;
@@ -180,8 +173,8 @@ fn put(m: u32, n: u32, to: u32, extra: vec4<f32>, c: vec4<f32>) {
   put1(m, n + 3u, to, v.w);
 }
 
-fn bias_of(n: u32) -> vec4<f32> {
-  if (BIAS) {
+fn bias_of(n: u32, split: u32) -> vec4<f32> {
+  if (params.has_bias == 1u && split == 0u) {
     let last = params.N - 1u;
     return vec4(bias[min(n, last)], bias[min(n + 1u, last)], bias[min(n + 2u, last)], bias[min(n + 3u, last)]);
   }
@@ -208,13 +201,14 @@ fn matmul_subgroup8(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invo
   let batch = group.z / params.splits;
   let m0 = group.x * ROWS;
   let n = group.y * 32u + 4u * lane;
-  let to = params.y_start + group.z * params.M * params.N;
-  let a_at = params.a_start + batch / params.inner * params.a_outer + batch % params.inner * params.a_inner;
-  let b_at = params.b_start + batch / params.inner * params.b_outer + batch % params.inner * params.b_inner;
+  let split = group.z % params.splits;
+  let to = group.z * params.M * params.N;
+  let a_at = batch * params.a_batch;
+  let b_at = batch * params.b_batch;
   let m = m0 + select(lane, 4u * lane, TRANSPOSE_A);
   let from_a = starts_a(a_at, m);
   let from_b = starts_b(b_at, n);
-  let k0 = group.z % params.splits * params.k_slice;
+  let k0 = split * params.k_slice;
   let k1 = min(k0 + params.k_slice, params.K);
   var c0 = vec4<f32>(); var c1 = vec4<f32>(); var c2 = vec4<f32>(); var c3 = vec4<f32>();
   var c4 = vec4<f32>(); var c5 = vec4<f32>(); var c6 = vec4<f32>(); var c7 = vec4<f32>();
@@ -266,7 +260,7 @@ fn matmul_subgroup8(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invo
       c31 = row(c31, w, a[3], 7u, a[3], 7u);
     }
   }
-  let extra = bias_of(n);
+  let extra = bias_of(n, split);
   put(m0 + 0u, n, to, extra, c0);
   put(m0 + 1u, n, to, extra, c1);
   put(m0 + 2u, n, to, extra, c2);
