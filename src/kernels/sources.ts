@@ -1788,10 +1788,133 @@ fn matmul_register(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_wo
   store(batch, row + 3u, column + 4u, r3);
 }
 `,
+  "matmul.staged": `// Matrix product from tiles staged in workgroup memory, for GPUs. Formula, shapes and switches as in
+// matmul.naive.wgsl. With splits of K, y is [batch, splits, M, N]: the host adds the splits up, and
+// bias enters the first alone.
+//
+// A workgroup of 16 × 16 threads computes 64 × 64 elements of y. For every 16 terms of the sum the
+// threads bring 64 × 16 elements of a and 16 × 64 of b into workgroup memory, neighbours reading
+// neighbours in memory; each thread then multiplies 4 rows by 4 columns in registers.
+
+override TRANSPOSE_A: bool = false;
+override TRANSPOSE_B: bool = false;
+override DTYPE_B: u32 = 0; // 0 f32, 1 f16, 2 bf16
+
+struct Params {
+  M: u32,
+  N: u32,
+  K: u32,
+  k_slice: u32,
+  splits: u32,
+  a_batch: u32,
+  b_batch: u32,
+  accumulate: u32,
+  has_bias: u32,
+  alpha: f32,
+}
+
+@group(0) @binding(0) var<storage> a: array<f32>;
+@group(0) @binding(1) var<storage> b: array<u32>;
+@group(0) @binding(2) var<storage> bias: array<f32>;
+@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+var<immediate> params: Params;
+
+// Term by term: four rows of a, four columns of b. A pitch of 17 keeps the banks apart.
+var<workgroup> tile_a: array<vec4<f32>, 272>;
+var<workgroup> tile_b: array<vec4<f32>, 272>;
+
+fn load_a(base: u32, m: u32, k: u32, end: u32) -> f32 {
+  if (m >= params.M || k >= end) {
+    return 0.0;
+  }
+  return a[base + select(m * params.K + k, k * params.M + m, TRANSPOSE_A)];
+}
+
+fn load_b(base: u32, k: u32, n: u32, end: u32) -> f32 {
+  if (n >= params.N || k >= end) {
+    return 0.0;
+  }
+  let at = base + select(k * params.N + n, n * params.K + k, TRANSPOSE_B);
+  if (DTYPE_B == 0u) {
+    return bitcast<f32>(b[at]);
+  }
+  let word = b[at / 2u] >> (16u * (at % 2u));
+  if (DTYPE_B == 1u) {
+    return unpack2x16float(word & 0xffffu).x;
+  }
+  return bitcast<f32>(word << 16u);
+}
+
+// Each thread brings 4 elements of either tile: along K where K lies together, else along M or N.
+fn stage(base_a: u32, base_b: u32, m0: u32, n0: u32, k0: u32, end: u32, thread: u32) {
+  for (var i = 0u; i < 4u; i++) {
+    let t = i * 256u + thread;
+    let along_k = vec2(t / 16u, t % 16u); // row or column, term
+    let across = vec2(t % 64u, t / 64u);
+    let at_a = select(along_k, across, TRANSPOSE_A);
+    let at_b = select(across, along_k, TRANSPOSE_B);
+    tile_a[at_a.y * 17u + at_a.x / 4u][at_a.x % 4u] = load_a(base_a, m0 + at_a.x, k0 + at_a.y, end);
+    tile_b[at_b.y * 17u + at_b.x / 4u][at_b.x % 4u] = load_b(base_b, k0 + at_b.y, n0 + at_b.x, end);
+  }
+}
+
+fn put(m: u32, n: u32, to: u32, split: u32, c: vec4<f32>) {
+  if (m >= params.M) {
+    return;
+  }
+  for (var j = 0u; j < 4u; j++) {
+    if (n + j < params.N) {
+      let at = to + m * params.N + n + j;
+      var value = params.alpha * c[j];
+      if (params.has_bias == 1u && split == 0u) {
+        value += bias[n + j];
+      }
+      if (params.accumulate == 1u) {
+        value += y[at];
+      }
+      y[at] = value;
+    }
+  }
+}
+
+@compute @workgroup_size(256)
+fn matmul_staged(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+  let batch = group.z / params.splits;
+  let split = group.z % params.splits;
+  let m0 = group.x * 64u;
+  let n0 = group.y * 64u;
+  let row = thread / 16u;
+  let column = thread % 16u;
+  let end = min((split + 1u) * params.k_slice, params.K);
+  var c0 = vec4<f32>();
+  var c1 = vec4<f32>();
+  var c2 = vec4<f32>();
+  var c3 = vec4<f32>();
+  for (var k0 = split * params.k_slice; k0 < end; k0 += 16u) {
+    stage(batch * params.a_batch, batch * params.b_batch, m0, n0, k0, end, thread);
+    workgroupBarrier();
+    for (var k = 0u; k < 16u; k++) {
+      let v = tile_a[k * 17u + row];
+      let w = tile_b[k * 17u + column];
+      c0 += v.x * w;
+      c1 += v.y * w;
+      c2 += v.z * w;
+      c3 += v.w * w;
+    }
+    workgroupBarrier();
+  }
+  let to = group.z * params.M * params.N;
+  let m = m0 + 4u * row;
+  let n = n0 + 4u * column;
+  put(m, n, to, split, c0);
+  put(m + 1u, n, to, split, c1);
+  put(m + 2u, n, to, split, c2);
+  put(m + 3u, n, to, split, c3);
+}
+`,
   "matmul.subgroup4": `// Matrix product for software devices whose subgroups have 4 lanes (SwiftShader). Not for GPUs.
-//   y[m, n] = alpha · Σ_k a[m, k] · b[k, n] + bias[n]   (INTO: added to what y holds)
-// a: [.., M, K], or [.., K, M] with TRANSPOSE_A; b: [.., K, N], or [.., N, K] with TRANSPOSE_B;
-// y: [.., M, N], or with splits of K one y for each split. b may be stored as f16 or bf16.
+// Formula, shapes and switches as in matmul.naive.wgsl. With splits of K, y is [batch, splits, M, N]: the
+// host adds the splits up, and bias enters the first alone.
 //
 // A workgroup is one subgroup and computes ROWS × 32 elements of y, in registers: a lane owns
 // 4 neighbouring columns in each half of 16. For every 4 terms of the sum, each lane loads 8 vectors of a and of b; a
@@ -1806,10 +1929,9 @@ override TRANSPOSE_B: bool = false;
 override WIDE_A: bool = true; // stored rows of a are whole vec4
 override WIDE_B: bool = true; // stored rows of b are whole vec4, or four packed values
 override RAGGED_K: bool = false; // K is no multiple of 4
-override TYPE_B: u32 = 0; // 0 f32, 1 f16, 2 bf16
+override DTYPE_B: u32 = 0; // 0 f32, 1 f16, 2 bf16
 override ROWS: u32 = 32; // 4, 8, 16 or 32
-override BIAS: bool = false;
-override INTO: bool = false;
+override ACCUMULATE: bool = false;
 
 struct Params {
   M: u32,
@@ -1817,14 +1939,9 @@ struct Params {
   K: u32,
   k_slice: u32, // terms of the sum in each split, a multiple of 4
   splits: u32,
-  inner: u32, // size of the inner of two batch axes
-  a_start: u32,
-  a_outer: u32, // distances in elements along the two batch axes
-  a_inner: u32,
-  b_start: u32,
-  b_outer: u32,
-  b_inner: u32,
-  y_start: u32,
+  a_batch: u32, // elements from one matrix to the next; 0 where one serves all
+  b_batch: u32,
+  has_bias: u32,
   alpha: f32,
 }
 
@@ -1852,14 +1969,14 @@ fn read_a(at: u32, left: u32) -> vec4<f32> {
 }
 
 fn unpack(word: u32) -> vec2<f32> {
-  if (TYPE_B == 1u) {
+  if (DTYPE_B == 1u) {
     return unpack2x16float(word);
   }
   return bitcast<vec2<f32>>(vec2(word << 16u, word & 0xffff0000u));
 }
 
 fn read_b1(at: u32) -> f32 {
-  if (TYPE_B == 0u) {
+  if (DTYPE_B == 0u) {
     return bitcast<f32>(b1[at]);
   }
   let pair = unpack(b1[at / 2u]);
@@ -1869,7 +1986,7 @@ fn read_b1(at: u32) -> f32 {
 fn read_b(at: u32, left: u32) -> vec4<f32> {
   if (WIDE_B) {
     var v: vec4<f32>;
-    if (TYPE_B == 0u) {
+    if (DTYPE_B == 0u) {
       v = b4[at / 4u];
     } else {
       let words = b2[at / 4u];
@@ -1951,7 +2068,7 @@ fn put1(m: u32, n: u32, to: u32, value: f32) {
     return;
   }
   let at = to + m * params.N + n;
-  if (INTO) {
+  if (ACCUMULATE) {
     y[at] += value;
   } else {
     y[at] = value;
@@ -1970,8 +2087,8 @@ fn put(m: u32, n: u32, to: u32, extra: vec4<f32>, c: vec4<f32>) {
   put1(m, n + 3u, to, v.w);
 }
 
-fn bias_of(n: u32) -> vec4<f32> {
-  if (BIAS) {
+fn bias_of(n: u32, split: u32) -> vec4<f32> {
+  if (params.has_bias == 1u && split == 0u) {
     let last = params.N - 1u;
     return vec4(bias[min(n, last)], bias[min(n + 1u, last)], bias[min(n + 2u, last)], bias[min(n + 3u, last)]);
   }
@@ -1998,15 +2115,16 @@ fn matmul_subgroup4(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invo
   let batch = group.z / params.splits;
   let m0 = group.x * ROWS;
   let n = group.y * 32u + 4u * lane;
-  let to = params.y_start + group.z * params.M * params.N;
-  let a_at = params.a_start + batch / params.inner * params.a_outer + batch % params.inner * params.a_inner;
-  let b_at = params.b_start + batch / params.inner * params.b_outer + batch % params.inner * params.b_inner;
+  let split = group.z % params.splits;
+  let to = group.z * params.M * params.N;
+  let a_at = batch * params.a_batch;
+  let b_at = batch * params.b_batch;
   let m = m0 + select(lane, 4u * lane, TRANSPOSE_A);
   let from_a = starts_a(a_at, m);
   let from_e = starts_a(a_at, m + 16u);
   let from_p = starts_b(b_at, n);
   let from_q = starts_b(b_at, n + 16u);
-  let k0 = group.z % params.splits * params.k_slice;
+  let k0 = split * params.k_slice;
   let k1 = min(k0 + params.k_slice, params.K);
   var c0p = vec4<f32>(); var c0q = vec4<f32>(); var c1p = vec4<f32>(); var c1q = vec4<f32>();
   var c2p = vec4<f32>(); var c2q = vec4<f32>(); var c3p = vec4<f32>(); var c3q = vec4<f32>();
@@ -2103,8 +2221,8 @@ fn matmul_subgroup4(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invo
       c31q = row(c31q, wq, e[3], 3u, e[3], 3u);
     }
   }
-  let extra_p = bias_of(n);
-  let extra_q = bias_of(n + 16u);
+  let extra_p = bias_of(n, split);
+  let extra_q = bias_of(n + 16u, split);
   put(m0 + 0u, n, to, extra_p, c0p);
   put(m0 + 0u, n + 16u, to, extra_q, c0q);
   put(m0 + 1u, n, to, extra_p, c1p);
@@ -2178,9 +2296,8 @@ fn matmul_subgroup4(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invo
 }
 `,
   "matmul.subgroup8": `// Matrix product for software devices whose subgroups have 8 lanes (lavapipe). Not for GPUs.
-//   y[m, n] = alpha · Σ_k a[m, k] · b[k, n] + bias[n]   (INTO: added to what y holds)
-// a: [.., M, K], or [.., K, M] with TRANSPOSE_A; b: [.., K, N], or [.., N, K] with TRANSPOSE_B;
-// y: [.., M, N], or with splits of K one y for each split. b may be stored as f16 or bf16.
+// Formula, shapes and switches as in matmul.naive.wgsl. With splits of K, y is [batch, splits, M, N]: the
+// host adds the splits up, and bias enters the first alone.
 //
 // A workgroup is one subgroup and computes ROWS × 32 elements of y, in registers: a lane owns
 // 4 neighbouring columns. For every 4 terms of the sum, each lane loads 4 vectors of a and of b; a
@@ -2195,10 +2312,9 @@ override TRANSPOSE_B: bool = false;
 override WIDE_A: bool = true; // stored rows of a are whole vec4
 override WIDE_B: bool = true; // stored rows of b are whole vec4, or four packed values
 override RAGGED_K: bool = false; // K is no multiple of 4
-override TYPE_B: u32 = 0; // 0 f32, 1 f16, 2 bf16
+override DTYPE_B: u32 = 0; // 0 f32, 1 f16, 2 bf16
 override ROWS: u32 = 32; // 4, 8, 16 or 32
-override BIAS: bool = false;
-override INTO: bool = false;
+override ACCUMULATE: bool = false;
 
 struct Params {
   M: u32,
@@ -2206,14 +2322,9 @@ struct Params {
   K: u32,
   k_slice: u32, // terms of the sum in each split, a multiple of 4
   splits: u32,
-  inner: u32, // size of the inner of two batch axes
-  a_start: u32,
-  a_outer: u32, // distances in elements along the two batch axes
-  a_inner: u32,
-  b_start: u32,
-  b_outer: u32,
-  b_inner: u32,
-  y_start: u32,
+  a_batch: u32, // elements from one matrix to the next; 0 where one serves all
+  b_batch: u32,
+  has_bias: u32,
   alpha: f32,
 }
 
@@ -2241,14 +2352,14 @@ fn read_a(at: u32, left: u32) -> vec4<f32> {
 }
 
 fn unpack(word: u32) -> vec2<f32> {
-  if (TYPE_B == 1u) {
+  if (DTYPE_B == 1u) {
     return unpack2x16float(word);
   }
   return bitcast<vec2<f32>>(vec2(word << 16u, word & 0xffff0000u));
 }
 
 fn read_b1(at: u32) -> f32 {
-  if (TYPE_B == 0u) {
+  if (DTYPE_B == 0u) {
     return bitcast<f32>(b1[at]);
   }
   let pair = unpack(b1[at / 2u]);
@@ -2258,7 +2369,7 @@ fn read_b1(at: u32) -> f32 {
 fn read_b(at: u32, left: u32) -> vec4<f32> {
   if (WIDE_B) {
     var v: vec4<f32>;
-    if (TYPE_B == 0u) {
+    if (DTYPE_B == 0u) {
       v = b4[at / 4u];
     } else {
       let words = b2[at / 4u];
@@ -2340,7 +2451,7 @@ fn put1(m: u32, n: u32, to: u32, value: f32) {
     return;
   }
   let at = to + m * params.N + n;
-  if (INTO) {
+  if (ACCUMULATE) {
     y[at] += value;
   } else {
     y[at] = value;
@@ -2359,8 +2470,8 @@ fn put(m: u32, n: u32, to: u32, extra: vec4<f32>, c: vec4<f32>) {
   put1(m, n + 3u, to, v.w);
 }
 
-fn bias_of(n: u32) -> vec4<f32> {
-  if (BIAS) {
+fn bias_of(n: u32, split: u32) -> vec4<f32> {
+  if (params.has_bias == 1u && split == 0u) {
     let last = params.N - 1u;
     return vec4(bias[min(n, last)], bias[min(n + 1u, last)], bias[min(n + 2u, last)], bias[min(n + 3u, last)]);
   }
@@ -2387,13 +2498,14 @@ fn matmul_subgroup8(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invo
   let batch = group.z / params.splits;
   let m0 = group.x * ROWS;
   let n = group.y * 32u + 4u * lane;
-  let to = params.y_start + group.z * params.M * params.N;
-  let a_at = params.a_start + batch / params.inner * params.a_outer + batch % params.inner * params.a_inner;
-  let b_at = params.b_start + batch / params.inner * params.b_outer + batch % params.inner * params.b_inner;
+  let split = group.z % params.splits;
+  let to = group.z * params.M * params.N;
+  let a_at = batch * params.a_batch;
+  let b_at = batch * params.b_batch;
   let m = m0 + select(lane, 4u * lane, TRANSPOSE_A);
   let from_a = starts_a(a_at, m);
   let from_b = starts_b(b_at, n);
-  let k0 = group.z % params.splits * params.k_slice;
+  let k0 = split * params.k_slice;
   let k1 = min(k0 + params.k_slice, params.K);
   var c0 = vec4<f32>(); var c1 = vec4<f32>(); var c2 = vec4<f32>(); var c3 = vec4<f32>();
   var c4 = vec4<f32>(); var c5 = vec4<f32>(); var c6 = vec4<f32>(); var c7 = vec4<f32>();
@@ -2445,7 +2557,7 @@ fn matmul_subgroup8(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invo
       c31 = row(c31, w, a[3], 7u, a[3], 7u);
     }
   }
-  let extra = bias_of(n);
+  let extra = bias_of(n, split);
   put(m0 + 0u, n, to, extra, c0);
   put(m0 + 1u, n, to, extra, c1);
   put(m0 + 2u, n, to, extra, c2);
