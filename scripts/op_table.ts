@@ -18,6 +18,9 @@ const TESTED_WITH: Record<string, string> = {
   linear: "matmul",
 };
 
+/** Methods that cannot have the name of their function. */
+const METHOD: Record<string, string> = { variance: "x.var()" };
+
 /** The table as Markdown: functions, whether frozen f16 and bf16 inputs are read, gradient, test. */
 export function opTable(): string {
   const index = read("src/autograd/ops/index.ts");
@@ -27,7 +30,9 @@ export function opTable(): string {
         .split(",")
         .map((n) => n.trim())
         .filter((n) => n && !n.startsWith("type "));
-      const shown = names.map((n) => `\`${n}\``).join(" ");
+      const shown = names
+        .map((n) => (METHOD[n] ? `\`${n}\` (\`${METHOD[n]}\`)` : `\`${n}\``))
+        .join(" ");
       const test = TESTED_WITH[file!] ?? file;
       const kernel = `src/kernels/${file}.ts`;
       const frozen = existsSync(join(root, kernel)) && read(kernel).includes('"bf16"');

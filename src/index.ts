@@ -1,4 +1,6 @@
-// The front door: `import { init, tensor, matmul } from "lowrank"`.
+// The front door: `import { init, tensor, matmul } from "lowrank"`. It also names the ops on tensors.
+import "./autograd/methods.ts";
+
 export { backward } from "./autograd/backward.ts";
 export { checkpoint, detach, grad, valueAndGrad } from "./autograd/grad.ts";
 export { gradcheck } from "./autograd/gradcheck.ts";

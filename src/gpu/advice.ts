@@ -46,8 +46,9 @@ export function lavapipeCommands(system: System = thisSystem()): string[] {
     case "arch":
       return ["pacman -S --noconfirm vulkan-swrast vulkan-icd-loader"];
     default:
+      // A comment, since what `lowrank doctor --commands` prints is for a shell.
       return [
-        "install your system's Mesa Vulkan drivers, version 25 or newer, and a Vulkan loader",
+        "# install this system's Mesa Vulkan drivers, version 25 or newer, and a Vulkan loader",
       ];
   }
 }

@@ -74,11 +74,14 @@ async function look(
   open: () => Promise<Candidate[]>,
   tried: string[],
 ): Promise<Candidate[]> {
-  const place = source === "installed" ? "installed devices" : "embedded SwiftShader";
+  const [place, why] =
+    source === "installed"
+      ? ["installed devices", " (Mesa must be 25 or newer)"]
+      : ["embedded SwiftShader", ""];
   try {
     const found = await open();
     const names = found.map((c) => c.name).join("; ");
-    tried.push(`${place}: ${names || "none that Dawn accepts (Mesa must be 25 or newer)"}`);
+    tried.push(`${place}: ${names || `none that Dawn accepts${why}`}`);
     return found;
   } catch (error) {
     tried.push(`${place}: ${(error as Error).message}`);

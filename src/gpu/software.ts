@@ -110,14 +110,12 @@ function isIntact(folder: string): boolean {
 }
 
 function unpack(packed: Uint8Array, folder: string): void {
-  const files = readTar(brotliDecompressSync(packed, { maxOutputLength: MAX_BYTES }));
+  const files = filesOf(packed); // all of them, before anything is written
   const draft = join(folder, `.draft-${randomUUID()}`);
   mkdirSync(draft, { recursive: true });
   try {
     const noted: Record<string, string> = {};
-    for (const name of FILES) {
-      const bytes = files.get(name);
-      if (!bytes) throw new FormatError(`swiftshader: the archive has no ${name}`);
+    for (const [name, bytes] of files) {
       noted[name] = sha256(bytes);
       place(draft, folder, name, bytes);
     }
@@ -125,6 +123,27 @@ function unpack(packed: Uint8Array, folder: string): void {
   } finally {
     rmSync(draft, { recursive: true, force: true });
   }
+}
+
+/** The files that are needed, out of the archive. */
+function filesOf(packed: Uint8Array): [string, Uint8Array][] {
+  let archive: Uint8Array;
+  try {
+    archive = brotliDecompressSync(packed, { maxOutputLength: MAX_BYTES });
+  } catch (error) {
+    throw new FormatError({
+      op: "swiftshader",
+      arg: "the archive",
+      expected: `Brotli data of at most ${MAX_BYTES} bytes`,
+      hint: `${(error as Error).message}. Install ${CARRIER} again`,
+    });
+  }
+  const files = readTar(archive);
+  return FILES.map((name) => {
+    const bytes = files.get(name);
+    if (bytes) return [name, bytes];
+    throw new FormatError(`swiftshader: the archive has no ${name}`);
+  });
 }
 
 /** Writes beside the target and renames: at no time is a file missing or half there for another process. */

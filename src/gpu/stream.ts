@@ -36,8 +36,8 @@ export class Stream {
   private readonly recent: string[] = [];
   private recentNext = 0;
   private failure: DeviceError | null = null;
-  /** Set for good once the device is gone: every later use throws it. */
-  private loss: DeviceError | null = null;
+  /** Why the device is gone: set for good, and every later use throws. */
+  private lossCause: string | null = null;
   private closed = false;
   private readonly staging = new Map<number, GPUBuffer[]>();
   private paramBuffer: GPUBuffer | null = null;
@@ -58,14 +58,14 @@ export class Stream {
     };
     device.lost
       .then((info) => {
-        if (!this.closed) this.lose(info.message || info.reason);
+        if (!this.closed) this.lossCause = (info.message || info.reason).trim();
       })
       .catch(() => {});
   }
 
   /** Appends one dispatch. Empty grids are dropped. */
   dispatch(work: Dispatch): void {
-    this.throwFailure();
+    this.throwFailure(work.label);
     const [x, y, z] = work.groups;
     if (x === 0 || y === 0 || z === 0) return;
     for (const block of work.blocks) block.lastUse = this.serial;
@@ -101,7 +101,7 @@ export class Stream {
 
   /** Uploads bytes (a multiple of 4). Work that was recorded before sees the old contents. */
   write(block: Block, offset: number, bytes: Uint8Array<ArrayBuffer>): void {
-    this.throwFailure();
+    this.throwFailure("write");
     if (bytes.byteLength === 0) return;
     if (block.lastUse === this.serial) this.flush();
     this.device.queue.writeBuffer(block.buffer, offset, bytes);
@@ -127,7 +127,7 @@ export class Stream {
 
   /** Reads `bytes` (a multiple of 4) of a buffer, after all work recorded so far. */
   async read(block: Block, offset: number, bytes: number): Promise<ArrayBuffer> {
-    this.throwFailure();
+    this.throwFailure("read");
     if (bytes === 0) return new ArrayBuffer(0);
     // Small staging buffers are kept for the next read, large ones would double what a model takes.
     const isKept = bytes <= KEPT_STAGING_BYTES;
@@ -140,7 +140,7 @@ export class Stream {
       await patiently(target.mapAsync(1, 0, bytes), this.naps);
     } catch (error) {
       target.destroy();
-      await this.settle();
+      await this.settle("read");
       throw new DeviceError(`read: the GPU did not answer. ${(error as Error).message}`);
     }
     this.idle = true;
@@ -150,7 +150,7 @@ export class Stream {
     if (!isKept || this.closed) target.destroy();
     else if (list) list.push(target);
     else this.staging.set(size, [target]);
-    this.throwFailure();
+    this.throwFailure("read");
     return copy;
   }
 
@@ -160,22 +160,31 @@ export class Stream {
     try {
       await patiently(this.device.queue.onSubmittedWorkDone(), this.naps);
     } catch (error) {
-      await this.settle();
+      await this.settle("sync");
       throw new DeviceError(`sync: the GPU did not answer. ${(error as Error).message}`);
     }
     this.idle = true;
-    this.throwFailure();
+    this.throwFailure("sync");
   }
 
-  /** Throws, once, the first error that the device reported since the last look; a loss, always. */
-  throwFailure(): void {
-    const failure = this.failure ?? this.loss;
+  /** Throws, once, the first error that the device reported since the last look; a loss, always, as `op`'s. */
+  throwFailure(op: string): void {
+    const { failure, lossCause } = this;
     this.failure = null;
     if (failure) throw failure;
+    if (lossCause === null) return;
+    throw new DeviceError({
+      op,
+      arg: "the device",
+      expected: "there",
+      got: `its loss: ${lossCause}`,
+      hint: `Recent operations: ${this.recentLabels()}. Call gpu.dispose(), then init() again.`,
+    });
   }
 
   destroy(pool: Pool): void {
     this.closed = true;
+    this.lossCause = "it was disposed of";
     this.flush();
     pool.trim();
     for (const list of this.staging.values()) for (const buffer of list) buffer.destroy();
@@ -183,30 +192,21 @@ export class Stream {
   }
 
   /** Lets the news of a lost device arrive, which explain why a promise of the GPU was rejected. */
-  private async settle(): Promise<void> {
+  private async settle(op: string): Promise<void> {
     await new Promise((resolve) => setTimeout(resolve));
-    this.throwFailure();
+    this.throwFailure(op);
   }
 
   private fail(message: string): void {
-    // Dawn quotes the labels of what went wrong; the device and the encoder have the name of the library.
-    const labels = [...message.matchAll(/\[[\w ]+ "+([^"]+)"+\]/g)].map(([, label]) => label!);
-    const recent = [...new Set(this.recent)].join(", ") || "none";
     this.failure ??= new DeviceError({
-      op: labels.find((label) => label !== "lowrank") ?? "gpu",
+      op: culprit(message),
       got: "an error from the device",
-      hint: `${message.trim()} (recent operations: ${recent})`,
+      hint: `${message.trim()} (recent operations: ${this.recentLabels()})`,
     });
   }
 
-  private lose(why: string): void {
-    this.loss = new DeviceError({
-      op: "gpu",
-      arg: "the device",
-      expected: "there",
-      got: `its loss: ${why.trim()}`,
-      hint: `Recent operations: ${[...new Set(this.recent)].join(", ") || "none"}. Call gpu.dispose(), then init() again.`,
-    });
+  private recentLabels(): string {
+    return [...new Set(this.recent)].join(", ") || "none";
   }
 
   private openEncoder(): GPUCommandEncoder {
@@ -262,4 +262,16 @@ export class Stream {
   private createStaging(size: number): GPUBuffer {
     return this.device.createBuffer({ label: "read", size, usage: MAP_READ_COPY_DST });
   }
+}
+
+/**
+ * The op that an error of the device is about. Dawn quotes the labels of all that took part: the pipeline
+ * or the module has the name of the op that failed, a buffer that of the op which made it.
+ */
+function culprit(message: string): string {
+  const quoted = [...message.matchAll(/\[(\w+)[\w ]* "+([^"]+)"+\]/g)];
+  const labels = quoted.filter(([, , label]) => label !== "lowrank");
+  const byKind = (kind: RegExp) => labels.find(([, type]) => kind.test(type!));
+  const found = byKind(/Pipeline/) ?? byKind(/PassEncoder|ShaderModule/) ?? labels[0];
+  return found?.[2] ?? "gpu";
 }

@@ -1,4 +1,4 @@
-// Which axes a reduction folds, and what shape is left.
+// Which axes a reduction folds and what shape is left; and tensors seen as rows of their last axis.
 import { ValueError } from "../gpu/errors.ts";
 import { format, type Shape, sizeOf } from "../tensor/shape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
@@ -24,4 +24,9 @@ export function checkNotEmpty(op: string, x: Tensor, n: number, result: Shape): 
   if (n > 0 || sizeOf(result) === 0) return;
   const expected = "of at least one element along the reduced axes";
   throw new ValueError({ op, arg: "x", expected, got: format(x.shape) });
+}
+
+/** x as rows of its last axis, [n, width]; n counts rows without elements too. */
+export function rowsOf(x: Tensor): Tensor {
+  return x.view([sizeOf(x.shape.slice(0, -1)), x.shape[x.rank - 1]!]);
 }

@@ -47,6 +47,27 @@ export function binaryBackward(
   return d;
 }
 
+/** a^b in the common shape. f32. */
+export function binaryPow(a: Operand, b: Operand): Tensor {
+  const both = checkOperands("pow", a, b, "f32");
+  const yf = Tensor.empty("pow", both.shape, "f32");
+  run("binary_pow", smallPower(b), a, b, both, { yf });
+  return yf;
+}
+
+/** dy · ∂(a^b)/∂a, or dy · ∂(a^b)/∂b, in the shape of dy. */
+export function binaryPowBackward(by: "a" | "b", dy: Tensor, a: Operand, b: Operand): Tensor {
+  const both = checkOperands("pow", a, b, "f32");
+  checkShapeIs("pow_backward", "dy", dy, both.shape);
+  const yf = Tensor.empty("pow_backward", both.shape, "f32");
+  const power = typeof b === "number" && by === "a" ? b - 1 : b;
+  run(`binary_pow_backward_${by}`, smallPower(power), a, b, both, { dyf: dy, yf });
+  return yf;
+}
+
+/** An exponent that binary.wgsl multiplies out; 0 where it has to look. */
+const smallPower = (b: Operand) => (b === 1 || b === 2 || b === 3 || b === 4 ? b : 0);
+
 /** How a and b are walked, in units of `width` elements, outermost first. */
 interface Pace {
   n: number;
@@ -56,7 +77,7 @@ interface Pace {
   b: number[];
 }
 
-function paceOf(out: Shape, a: Shape, b: Shape): Pace {
+function paceOf(out: Shape, a: Shape, b: Shape, widest: 1 | 4): Pace {
   const lists = [broadcastStrides(a, out), broadcastStrides(b, out)];
   const joined = coalesce(out, ...lists);
   const flat = joined.shape.length === 0;
@@ -67,7 +88,8 @@ function paceOf(out: Shape, a: Shape, b: Shape): Pace {
   // Ragged tails are harmless where everything is one run: buffers end on whole words of 16 bytes.
   const runs = sa[last] === 1 && sb[last] === 1 && (last === 0 || shape[last]! % 4 === 0);
   const aligned = (s: number[]) => s.every((step, i) => i === last || step % 4 === 0);
-  if (!runs || !aligned(sa) || !aligned(sb)) return { n, width: 1, shape, a: sa, b: sb };
+  if (widest === 1 || !runs || !aligned(sa) || !aligned(sb))
+    return { n, width: 1, shape, a: sa, b: sb };
   const quarter = (s: number[]) => s.map((step, i) => (i === last ? step : step / 4));
   const size = shape.map((m, i) => (i === last ? Math.ceil(m / 4) : m));
   return { n: sizeOf(size), width: 4, shape: size, a: quarter(sa), b: quarter(sb) };
@@ -75,8 +97,16 @@ function paceOf(out: Shape, a: Shape, b: Shape): Pace {
 
 const MAX_WALK = 5;
 
+type Entry =
+  | "binary_forward"
+  | "binary_compare"
+  | "binary_backward"
+  | "binary_pow"
+  | "binary_pow_backward_a"
+  | "binary_pow_backward_b";
+
 function run(
-  entry: "binary_forward" | "binary_compare" | "binary_backward",
+  entry: Entry,
   OP: number,
   a: Operand,
   b: Operand,
@@ -87,7 +117,8 @@ function run(
   const scalar = typeof b === "number" ? b : typeof a === "number" ? a : 0;
   const SCALAR = typeof b === "number" ? 1 : typeof a === "number" ? 2 : 0;
   const one = SCALAR > 0;
-  const pace = paceOf(out, one ? out : shapeOf(a), one ? out : shapeOf(b));
+  const power = entry.startsWith("binary_pow");
+  const pace = paceOf(out, one ? out : shapeOf(a), one ? out : shapeOf(b), power ? 1 : 4);
   if (pace.shape.length > MAX_WALK) {
     const whole = (x: Operand) => (typeof x === "number" ? x : broadcastCopy(x, out, entry));
     run(entry, OP, whole(a), whole(b), both, rest);
@@ -96,8 +127,8 @@ function run(
   const type = (t: string) => (pace.width === 4 ? `vec4<${t}>` : t);
   kernel.run(entry, {
     tensors: {
-      a: typeof a === "number" ? first : a,
-      b: typeof b === "number" ? first : b,
+      [power ? "af" : "a"]: typeof a === "number" ? first : a,
+      [power ? "bf" : "b"]: typeof b === "number" ? first : b,
       ...rest,
     },
     params: { n: pace.n, scalar: bitsOf(scalar, dtype), ...walkParams(pace) },

@@ -51,6 +51,7 @@ export class Kernel {
    */
   run(entry: string, launch: Launch): void {
     const device = gpu(entry);
+    device.stream.throwFailure(entry);
     const names = Object.keys(launch.tensors);
     const bound = names.map((name) => this.binding(entry, name));
     const groups = checkGroups(entry, device, launch.groups);
@@ -254,7 +255,7 @@ function cached<T>(device: Gpu, id: string, make: () => T): T {
   if (known !== undefined) return known as T;
   const made = make();
   // What Dawn refuses it refuses at once. Recorded, it would spoil all other work of its encoder.
-  device.stream.throwFailure();
+  device.stream.throwFailure("kernel");
   device.cache.set(id, made);
   return made;
 }

@@ -5,6 +5,7 @@ import type { Key } from "../tensor/philox.ts";
 import { format } from "../tensor/shape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { accumulate } from "./accumulate.ts";
+import { rowsOf } from "./axes.ts";
 import { checkDType, checkRank, checkShapeIs } from "./check.ts";
 import { dropoutForward } from "./dropout.ts";
 import { matmulForward } from "./matmul.ts";
@@ -50,11 +51,6 @@ export function checkLoraLinear(
   checkShapeIs(op, "a", A, [r, inner], "[r, in]");
   checkShapeIs(op, "b", B, [out, r], "[out, r]");
   if (bias) checkShapeIs(op, "bias", bias, [out], "[out]");
-}
-
-function rowsOf(x: Tensor): Tensor {
-  const inner = x.shape[x.rank - 1]!;
-  return x.view([inner === 0 ? 0 : x.size / inner, inner]);
 }
 
 function dropped(x: Tensor, { p, key }: LoraPlan): Tensor {

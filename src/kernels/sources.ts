@@ -660,7 +660,7 @@ fn attention_backward_kv(@builtin(workgroup_id) group: vec3<u32>, @builtin(local
   "binary": `// Elementwise arithmetic and comparison of two arrays under NumPy's broadcasting. a, b: any shapes that
 // broadcast to y's. The axes that both walk alike are merged by the host, so that RANK is mostly 1 or 2.
 // V is one element, or four neighbours where all arrays are aligned. One operand may be a parameter.
-// One thread computes one V.
+// One thread computes one V. Powers, at the end, are computed one element at a time.
 
 alias T = f32;
 alias V = f32;
@@ -701,8 +701,8 @@ struct Pair {
   b: V,
 }
 
-// The operands of the i-th element of y. Axis 1 is the innermost; the outermost needs no size.
-fn operands(i: u32) -> Pair {
+// Where the operands of the i-th element of y lie. Axis 1 is the innermost; the outermost needs no size.
+fn places(i: u32) -> vec2<u32> {
   let p = params;
   var rest = i;
   var at = vec2(0u);
@@ -722,8 +722,12 @@ fn operands(i: u32) -> Pair {
     at += rest % p.size4 * vec2(p.a4, p.b4);
     rest /= p.size4;
   }
-  at += rest * vec2(p.a_outer, p.b_outer);
-  let scalar = V(bitcast<T>(p.scalar));
+  return at + rest * vec2(p.a_outer, p.b_outer);
+}
+
+fn operands(i: u32) -> Pair {
+  let at = places(i);
+  let scalar = V(bitcast<T>(params.scalar));
   if (SCALAR == 1u) {
     return Pair(a[at.x], scalar);
   }
@@ -782,6 +786,169 @@ fn binary_compare(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_wor
     case 3u: { mask[i] = select(M(0), M(1), o.a <= o.b); }
     case 4u: { mask[i] = select(M(0), M(1), o.a > o.b); }
     default: { mask[i] = select(M(0), M(1), o.a >= o.b); }
+  }
+}
+
+// Powers, of f32 alone: y = a^b as IEEE 754 has it. WGSL's pow knows no negative base, and loses b·log2 a
+// units of its last place where it is 2^(b·log2 a) in f32; here log2 a has 30 bits, in two parts.
+
+@group(0) @binding(6) var<storage> af: array<f32>;
+@group(0) @binding(7) var<storage> bf: array<f32>;
+@group(0) @binding(8) var<storage> dyf: array<f32>;
+@group(0) @binding(9) var<storage, read_write> yf: array<f32>;
+
+const ABOVE_FINITE = 0x7f800000u;
+
+// The same number, through a bit that is 0, which only the host knows: the compiler cannot fold it, nor
+// rearrange the sum that made it.
+fn held(bits: u32) -> f32 {
+  return bitcast<f32>(bits | (params.n >> 31u));
+}
+
+// v and what it leaves of 12 bits, so that the product of two such heads is exact.
+fn split(v: f32) -> vec2<f32> {
+  let head = held(bitcast<u32>(v) & 0xfffff000u);
+  return vec2(head, v - head);
+}
+
+// log2 v in two parts, the first of 12 bits, for finite v > 0. v = 2^k·m with m in [√½, √2), then
+// log2 m = 2/ln 2 · artanh s with s = (m − 1)/(m + 1).
+fn log2_of(v: f32) -> vec2<f32> {
+  let bits = bitcast<u32>(v);
+  let k = i32(bits - 0x3f3504f3u) >> 23u;
+  let m = bitcast<f32>(bits - (u32(k) << 23u));
+  let d = split(m + 1.0).x;
+  let d_tail = m - held(bitcast<u32>(d - 1.0)); // without the rounding of m + 1
+  let s = split((m - 1.0) / (m + 1.0));
+  let rest = held(bitcast<u32>((m - 1.0) - s.x * d));
+  let s_tail = (rest - s.x * d_tail) / (m + 1.0);
+  let t = (s.x + s_tail) * (s.x + s_tail);
+  let series = t * (0.33333333 + t * (0.2 + t * (0.14285714 + t * (0.11111111 + t * (0.090909091
+    + t * 0.076923077)))));
+  let tail = s_tail + (s.x + s_tail) * series;
+  let high = held(bitcast<u32>(s.x * 2.8847656)); // 12 bits of 2/ln 2
+  let low = 2.8853901 * tail + s.x * 0.00062445679;
+  let first = split(f32(k) + (high + low)).x;
+  return vec2(first, low - (held(bitcast<u32>(first - f32(k))) - high));
+}
+
+// a^b for finite a > 0.
+fn power_of_positive(a: f32, b: f32) -> f32 {
+  let l = log2_of(a);
+  let c = split(clamp(b, -0x1p34, 0x1p34)); // beyond, every a but 1 gives 0 or infinity, as here
+  let high = held(bitcast<u32>(c.x * l.x));
+  let low = c.y * l.x + (c.x + c.y) * l.y;
+  let k = round(high + low);
+  if (k > 128.0) {
+    return held(ABOVE_FINITE);
+  }
+  if (k < -151.0) {
+    return 0.0;
+  }
+  let r = held(bitcast<u32>(high - k)) + low;
+  let p = 1.0 + r * (0.69314718 + r * (0.24022651 + r * (0.055504109 + r * (0.0096181291
+    + r * (0.0013333558 + r * (0.00015403530 + r * 0.000015252734))))));
+  let half = i32(k) / 2;
+  return p * bitcast<f32>(u32(half + 127) << 23u) * bitcast<f32>(u32(i32(k) - half + 127) << 23u);
+}
+
+// a^b for whole b by squaring: exact where it is a whole number below 2^24, as 3^15 is.
+fn power_by_squaring(a: f32, b: u32) -> f32 {
+  var result = select(1.0, a, (b & 1u) == 1u);
+  var square = a;
+  for (var rest = b >> 1u; rest > 0u; rest >>= 1u) {
+    square *= square;
+    result *= select(1.0, square, (rest & 1u) == 1u);
+  }
+  return result;
+}
+
+// OP is b where the host knows it to be 1, 2, 3 or 4: SwiftShader runs through branches not taken.
+fn power(a: f32, b: f32) -> f32 {
+  if (OP > 0u) {
+    return power_by_squaring(a, OP);
+  }
+  let size = abs(b);
+  let whole = size >= 0x1p23 || floor(size) == size;
+  if (whole && b >= 0.0 && b <= 15.0) {
+    let y = power_by_squaring(a, u32(b));
+    if (b <= 4.0 || (floor(a) == a && abs(y) < 0x1p24)) {
+      return y;
+    }
+  }
+  // Bits, because a shader may assume that neither NaN nor infinity occurs.
+  let a_bits = bitcast<u32>(a) & 0x7fffffffu;
+  let b_bits = bitcast<u32>(b) & 0x7fffffffu;
+  if (a_bits > ABOVE_FINITE || b_bits > ABOVE_FINITE) {
+    return select(held(0x7fc00000u), 1.0, a == 1.0);
+  }
+  let odd = whole && size < 0x1p24 && (u32(min(size, 0x1p24)) & 1u) == 1u;
+  let minus = select(0u, bitcast<u32>(a) & 0x80000000u, odd);
+  let vanishes = a_bits < 0x00800000u; // zero, and what devices may flush to it
+  if (vanishes || a_bits == ABOVE_FINITE) {
+    return held(minus | select(0u, ABOVE_FINITE, vanishes == (b < 0.0)));
+  }
+  if (a < 0.0 && !whole) {
+    return held(0x7fc00000u);
+  }
+  return held(minus | bitcast<u32>(power_of_positive(abs(a), b)));
+}
+
+struct Scalars {
+  a: f32,
+  b: f32,
+}
+
+fn scalars(i: u32) -> Scalars {
+  let at = places(i);
+  let scalar = bitcast<f32>(params.scalar);
+  if (SCALAR == 1u) {
+    return Scalars(af[at.x], scalar);
+  }
+  if (SCALAR == 2u) {
+    return Scalars(scalar, bf[at.y]);
+  }
+  return Scalars(af[at.x], bf[at.y]);
+}
+
+@compute @workgroup_size(64)
+fn binary_pow(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+  let i = id.y * groups.x * 64u + id.x;
+  if (i < params.n) {
+    let o = scalars(i);
+    yf[i] = power(o.a, o.b);
+  }
+}
+
+// dy·b·a^(b−1), and 0 where b = 0.
+@compute @workgroup_size(64)
+fn binary_pow_backward_a(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+  let i = id.y * groups.x * 64u + id.x;
+  if (i < params.n) {
+    let o = scalars(i);
+    if (o.b == 0.0) {
+      yf[i] = 0.0;
+    } else {
+      yf[i] = dyf[i] * (o.b * power(o.a, o.b - 1.0));
+    }
+  }
+}
+
+// dy·a^b·ln a, and 0 where a = 0 and b ≥ 0, for there a^b is constant in b.
+@compute @workgroup_size(64)
+fn binary_pow_backward_b(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+  let i = id.y * groups.x * 64u + id.x;
+  if (i < params.n) {
+    let o = scalars(i);
+    let bits = bitcast<u32>(o.a);
+    if ((bits & 0x7fffffffu) < 0x00800000u) {
+      yf[i] = select(0.0, dyf[i] * held(0xff800000u), o.b < 0.0);
+    } else if (bits > ABOVE_FINITE) {
+      yf[i] = held(0x7fc00000u);
+    } else {
+      let l = log2_of(o.a);
+      yf[i] = dyf[i] * (power(o.a, o.b) * (0.69314718 * (l.x + l.y)));
+    }
   }
 }
 `,

@@ -12,8 +12,7 @@ export async function writeFileWith(
   path: string,
   produce: (write: (part: Uint8Array) => Promise<void>) => Promise<void>,
 ): Promise<void> {
-  const { mkdir, open, rename, rm } = await import("node:fs/promises");
-  const { dirname } = await import("node:path");
+  const { dirname, mkdir, open, rename, rm } = await import("./disk.node.ts");
   await mkdir(dirname(path), { recursive: true });
   const temporary = `${path}.${process.pid}.tmp`;
   try {
@@ -33,7 +32,7 @@ export async function writeFileWith(
 
 /** The JSON object in a file. Throws FormatError where there is none. */
 export async function readJson(path: string): Promise<Record<string, unknown>> {
-  const { readFile } = await import("node:fs/promises");
+  const { readFile } = await import("./disk.node.ts");
   let text: string;
   try {
     text = await readFile(path, "utf8");

@@ -10,7 +10,7 @@ const INDEX = "model.safetensors.index.json";
 const WHOLE = "model.safetensors";
 
 async function open(path: string): Promise<{ file: FileHandle; header: Header }> {
-  const fs = await import("node:fs/promises");
+  const fs = await import("./disk.node.ts");
   let file: FileHandle;
   try {
     file = await fs.open(path, "r");
@@ -76,7 +76,7 @@ export async function readMetadata(path: string): Promise<Record<string, string>
 
 /** Loads a model's tensors from a folder: one file, or shards with an index. */
 export async function loadModelTensors(folder: string): Promise<Map<string, Tensor>> {
-  const { existsSync } = await import("node:fs");
+  const { existsSync } = await import("./disk.node.ts");
   if (!existsSync(`${folder}/${INDEX}`)) return loadSafetensors(`${folder}/${WHOLE}`);
   const loaded = new Map<string, Tensor>();
   try {

@@ -17,6 +17,7 @@ export class Storage {
   /** Reserves at least `bytes`, with arbitrary contents. */
   static allocate(op: string, bytes: number): Storage {
     const device = gpu(op);
+    device.stream.throwFailure(op); // before anything is allocated; a lost device would give no buffer
     return new Storage(device, device.pool.acquire(op, bytes), 0, bytes, null);
   }
 

@@ -20,7 +20,7 @@ export function decodeBytes(tokens: ArrayLike<number>): string {
  * @throws FormatError for a missing, empty, tiny or binary file
  */
 export async function readText(path: string, atLeast = 1): Promise<Uint8Array> {
-  const { readFile } = await import("node:fs/promises");
+  const { readFile } = await import("../tensor/disk.node.ts");
   let bytes: Uint8Array;
   try {
     bytes = await readFile(path);

@@ -1,4 +1,5 @@
-import { equal, is } from "uvu/assert";
+import { equal, is, ok } from "uvu/assert";
+import { backward } from "../../src/autograd/backward.ts";
 import {
   add,
   div,
@@ -11,17 +12,19 @@ import {
   minimum,
   mul,
   ne,
+  pow,
   sub,
 } from "../../src/autograd/ops/binary.ts";
-import { parameter, tensor, zeros } from "../../src/tensor/create.ts";
+import { ones, parameter, tensor, zeros } from "../../src/tensor/create.ts";
 import { sizeOf } from "../../src/tensor/shape.ts";
-import { checkOp, gpuTest, randomValues, runTests, throwsLike } from "../gpu.ts";
+import type { Tensor } from "../../src/tensor/tensor.ts";
+import { checkOp, close, gpuTest, randomValues, runTests, throwsLike } from "../gpu.ts";
 import * as reference from "../reference/binary.ts";
 
-const ops = { add, sub, mul, div, maximum, minimum };
+const ops = { add, sub, mul, div, pow, maximum, minimum };
 const compare = { eq, ne, lt, le, gt, ge };
 
-const NAMES = ["add", "sub", "mul", "div", "maximum", "minimum"] as const;
+const NAMES = ["add", "sub", "mul", "div", "pow", "maximum", "minimum"] as const;
 const COMPARISONS = ["eq", "ne", "lt", "le", "gt", "ge"] as const;
 
 const CASES: [number[], number[]][] = [
@@ -62,9 +65,10 @@ const CASES: [number[], number[]][] = [
   [[130], [130]],
 ];
 
-/** Away from zero, so that quotients stay of size 1. */
-function positive(n: number, seed: number): Float64Array {
-  return randomValues(n, seed).map((v) => Math.fround(v + (v < 0 ? -0.5 : 0.5)));
+/** Away from zero, so that quotients stay of size 1; above it for pow, whose base must be. */
+function valuesFor(name: string, n: number, seed: number): Float64Array {
+  const away = randomValues(n, seed).map((v) => Math.fround(v + (v < 0 ? -0.5 : 0.5)));
+  return name === "pow" ? away.map(Math.abs) : away;
 }
 
 for (const name of NAMES) {
@@ -74,8 +78,8 @@ for (const name of NAMES) {
         name: `${name} [${sa}] [${sb}]`,
         run: (a, b) => ops[name](a!, b!),
         inputs: [
-          { shape: sa, values: positive(sizeOf(sa), 1) },
-          { shape: sb, values: positive(sizeOf(sb), 2) },
+          { shape: sa, values: valuesFor(name, sizeOf(sa), 1) },
+          { shape: sb, values: valuesFor(name, sizeOf(sb), 2) },
         ],
         forward: (a, b) => reference.binary(name, a!, sa, b!, sb).data,
         backward: (dy, a, b) => reference.binaryBackward(name, dy, a!, sa, b!, sb),
@@ -89,14 +93,14 @@ for (const name of NAMES) {
     await checkOp({
       name: `${name} x, 0.75`,
       run: (x) => ops[name](x!, 0.75),
-      inputs: [{ shape, values: positive(15, 4) }],
+      inputs: [{ shape, values: valuesFor(name, 15, 4) }],
       forward: (x) => reference.binary(name, x!, shape, [0.75], []).data,
       backward: (dy, x) => [reference.binaryBackward(name, dy, x!, shape, [0.75], [])[0]],
     });
     await checkOp({
       name: `${name} 0.75, x`,
       run: (x) => ops[name](0.75, x!),
-      inputs: [{ shape, values: positive(15, 5) }],
+      inputs: [{ shape, values: valuesFor(name, 15, 5) }],
       forward: (x) => reference.binary(name, [0.75], [], x!, shape).data,
       backward: (dy, x) => [reference.binaryBackward(name, dy, [0.75], [], x!, shape)[1]],
     });
@@ -112,13 +116,13 @@ gpuTest("binary: random broadcasts", async () => {
     const thinned = () => shape.map((n) => (next(3) === 0 ? 1 : n)).slice(next(shape.length + 1));
     const sa = next(2) === 0 ? shape : thinned();
     const sb = thinned();
-    const name = NAMES[next(6)]!;
+    const name = NAMES[next(NAMES.length)]!;
     await checkOp({
       name: `${name} [${sa}] [${sb}]`,
       run: (a, b) => ops[name](a!, b!),
       inputs: [
-        { shape: sa, values: positive(sizeOf(sa), 20 + round) },
-        { shape: sb, values: positive(sizeOf(sb), 60 + round) },
+        { shape: sa, values: valuesFor(name, sizeOf(sa), 20 + round) },
+        { shape: sb, values: valuesFor(name, sizeOf(sb), 60 + round) },
       ],
       forward: (a, b) => reference.binary(name, a!, sa, b!, sb).data,
       backward: (dy, a, b) => reference.binaryBackward(name, dy, a!, sa, b!, sb),
@@ -159,6 +163,121 @@ gpuTest("maximum and minimum: equals share evenly", async () => {
   }
 });
 
+/** Pairs of base and exponent, as two tensors' values. */
+const columns = (pairs: readonly (readonly [number, number])[]) =>
+  [pairs.map(([a]) => a), pairs.map(([, b]) => b)] as const;
+
+gpuTest("pow: zeros, negative bases, infinities and NaN as IEEE 754 has them", async () => {
+  const special: [base: number, exponent: number, power: number][] = [
+    [0, 0, 1],
+    [0, 2.5, 0],
+    [0, -2.5, Infinity],
+    [0, -1, Infinity],
+    [-0, -1, -Infinity],
+    [-0, 3, -0],
+    [-2, 0, 1],
+    [-2, 2, 4],
+    [-2, 3, -8],
+    [-2, -3, -0.125],
+    [-2, 17, -131072],
+    [-2, 18, 262144],
+    [-2, 0.5, NaN],
+    [-8, 1 / 3, NaN],
+    [-1, 16777215, -1],
+    [-1, 16777216, 1],
+    [-1, 1e30, 1],
+    [3, 15, 14348907],
+    [-5, 9, -1953125],
+    [2, -126, 2 ** -126],
+    [2, 127, 2 ** 127],
+    [2, 128, Infinity],
+    [-2, 129, -Infinity],
+    [1e-20, 2.5, 0],
+    [0.25, 0.5, 0.5],
+    [Infinity, 2, Infinity],
+    [Infinity, -2.5, 0],
+    [-Infinity, 17, -Infinity],
+    [2, Infinity, Infinity],
+    [2, -Infinity, 0],
+    [0.5, Infinity, 0],
+    [-1, Infinity, 1],
+    [1, NaN, 1],
+    [NaN, 0, 1],
+    [NaN, 2, NaN],
+    [NaN, 2.5, NaN],
+    [2, NaN, NaN],
+  ];
+  const [a, b] = columns(special.map(([base, exponent]) => [base, exponent]));
+  const y = await pow(tensor(a), tensor(b)).data();
+  special.forEach(([base, exponent, power], i) => {
+    ok(Object.is(y[i], power), `${base} to ${exponent}: expected ${power}, got ${y[i]}`);
+  });
+});
+
+gpuTest("pow: within 6 units of the last place over the whole range of f32", async () => {
+  const n = 4000;
+  const [u, v] = [randomValues(n, 31), randomValues(n, 32)];
+  // Bases 2^±126, then bases near 1 with huge exponents; results of 2^±125.
+  const a = u.map((x, i) => Math.fround(i % 2 === 0 ? 2 ** (126 * x) : 1 + x * 2 ** -12));
+  const b = v.map((x, i) => Math.fround((125 * x) / (Math.log2(a[i]!) || 1)));
+  const y = await pow(tensor(a), tensor(b)).data();
+  for (let i = 0; i < n; i++) {
+    const expected = a[i]! ** b[i]!;
+    const error = Math.abs(y[i]! / expected - 1);
+    ok(error < 6 * 2 ** -24, `${a[i]} to ${b[i]}: expected ${expected}, got ${y[i]}`);
+  }
+});
+
+gpuTest("pow: a whole number for the exponent", async () => {
+  const shape = [3, 5];
+  for (const exponent of [-3, -1, 0, 1, 2, 3, 4, 5, 6]) {
+    await checkOp({
+      name: `pow ${exponent}`,
+      run: (x) => pow(x!, exponent),
+      inputs: [{ shape, values: valuesFor("", 15, 6) }],
+      forward: (x) => x!.map((v) => v ** exponent),
+      backward: (dy, x) => [
+        dy.map((g, i) => (exponent === 0 ? 0 : g * exponent * x![i]! ** (exponent - 1))),
+      ],
+    });
+  }
+});
+
+gpuTest("pow: gradients at whole exponents of negative bases, and at zero", async () => {
+  const pairs = [-3, -1.5, -0.5, 0.5, 3].flatMap((a) =>
+    [-3, -2, -1, 0, 1, 2, 3, 5].map((b) => [a, b] as const),
+  );
+  const [bases, exponents] = columns(pairs);
+  const shape = [pairs.length];
+  await checkOp({
+    name: "pow of negative bases",
+    run: (a, b) => pow(a!, b!),
+    inputs: [
+      { shape, values: bases },
+      { shape, values: exponents, grad: false },
+    ],
+    forward: (a, b) => reference.binary("pow", a!, shape, b!, shape).data,
+    backward: (dy, a, b) => [reference.binaryBackward("pow", dy, a!, shape, b!, shape)[0], null],
+  });
+  const zero: [number, number][] = [
+    [0, 0],
+    [0, 1],
+    [0, 2],
+    [0, 3.5],
+    [2, 0],
+    [-2, 0],
+  ];
+  const [a, b] = columns(zero).map((values) => parameter(tensor([...values]))) as [Tensor, Tensor];
+  backward(pow(a, b), { gradient: ones([6]) });
+  equal(Array.from(await a.grad!.data()), [0, 1, 0, 0, 0, 0]);
+  const db = await b.grad!.data();
+  equal(Array.from(db.slice(0, 4)), [0, 0, 0, 0]);
+  close([db[4]!], [Math.log(2)], 2 ** -23, "2⁰ by its exponent");
+  ok(Number.isNaN(db[5]), "a negative base has no derivative by the exponent");
+  backward(pow(b, -0.5), { gradient: ones([6]) });
+  ok((await b.grad!.data())[0] === -Infinity, "1/√x falls infinitely fast at 0");
+});
+
 gpuTest("comparisons: u32 masks, every type, no gradient", async () => {
   for (const name of COMPARISONS) {
     for (const dtype of ["f32", "i32", "u32"] as const) {
@@ -197,6 +316,8 @@ gpuTest("binary: errors", () => {
   );
   throwsLike(() => mul(x, i), "DTypeError", "mul: b must be f32, as a is, got i32", "b.cast");
   throwsLike(() => div(i, 2), "DTypeError", "div: a must be f32, got i32");
+  throwsLike(() => pow(i, 2), "DTypeError", "pow: a must be f32, got i32");
+  throwsLike(() => pow(x, zeros([2])), "ShapeError", "pow: b must be broadcastable with a");
   throwsLike(() => add(zeros([2], "f16"), 1), "DTypeError", "add: a must be f32", "cast");
   throwsLike(() => add(i, 0.5), "ValueError", "add: b must be an integer that i32 holds, got 0.5");
   throwsLike(() => lt(zeros([1], "u32"), -1), "ValueError", "an integer that u32 holds");

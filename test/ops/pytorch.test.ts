@@ -60,6 +60,7 @@ const RUN: Record<string, Run> = {
   minimum: two(ops.minimum),
   mul: two(ops.mul),
   neg: one(ops.neg),
+  pow: ([a, b], { exponent }) => ops.pow(a, exponent ?? b),
   relu: one(ops.relu),
   rms_norm: ([x, weight], { eps }) => ops.rmsNorm(x, weight, eps),
   rope: ([x], { theta, offset }) => {

@@ -3,6 +3,8 @@ import {
   binaryBackward,
   binaryCompare,
   binaryForward,
+  binaryPow,
+  binaryPowBackward,
   type ComparisonName,
 } from "../../kernels/binary.ts";
 import { type Operand, shapeOf } from "../../kernels/operand.ts";
@@ -60,6 +62,20 @@ export const div = op("div", {
   backward: (dy, { a, b, sa, sb }, needs) => [
     needs[0] ? sumTo("div_backward", binaryForward("div", dy, b), sa) : null,
     needs[1] ? sumTo("div_backward", binaryBackward("div", dy, a, b), sb) : null,
+  ],
+});
+
+/**
+ * aᵇ, element by element, as IEEE 754 has it: a negative base has powers with whole exponents alone, and
+ * NaN with others; a⁰ = 1, and 0 to a negative power is infinite. f32.
+ *
+ * The gradient of a is b·aᵇ⁻¹, 0 where b = 0; that of b is aᵇ·ln a, 0 where a = 0 and b ≥ 0.
+ */
+export const pow = op("pow", {
+  forward: (a: Operand, b: Operand) => [binaryPow(a, b), { a, b, sa: shapeOf(a), sb: shapeOf(b) }],
+  backward: (dy, { a, b, sa, sb }, needs) => [
+    needs[0] ? sumTo("pow_backward", binaryPowBackward("a", dy, a, b), sa) : null,
+    needs[1] ? sumTo("pow_backward", binaryPowBackward("b", dy, a, b), sb) : null,
   ],
 });
 

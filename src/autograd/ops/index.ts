@@ -1,6 +1,6 @@
 // All differentiable ops, in alphabetical order.
 export { attention } from "./attention.ts";
-export { add, div, eq, ge, gt, le, lt, maximum, minimum, mul, ne, sub } from "./binary.ts";
+export { add, div, eq, ge, gt, le, lt, maximum, minimum, mul, ne, pow, sub } from "./binary.ts";
 export { cast } from "./cast.ts";
 export { concat } from "./concat.ts";
 export { broadcastTo, permute, transpose } from "./copy.ts";

@@ -1,4 +1,5 @@
 import { ShapeError } from "../../gpu/errors.ts";
+import { rowsOf } from "../../kernels/axes.ts";
 import { checkDType, checkRank } from "../../kernels/check.ts";
 import { matmulForward } from "../../kernels/matmul.ts";
 import { foldForward } from "../../kernels/reduce.ts";
@@ -24,11 +25,6 @@ const rule = op("linear", {
     ];
   },
 });
-
-function rowsOf(x: Tensor): Tensor {
-  const width = x.shape[x.rank - 1]!;
-  return x.view([width === 0 ? 0 : x.size / width, width]);
-}
 
 function columnSum(rows: Tensor): Tensor {
   const [R, inner] = rows.shape as [number, number];

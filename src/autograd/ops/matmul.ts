@@ -1,8 +1,10 @@
+import { checkDType } from "../../kernels/check.ts";
 import { type MatmulOptions, matmulForward } from "../../kernels/matmul.ts";
 import { foldForward, foldOf } from "../../kernels/reduce.ts";
 import { broadcastShapes, sizeOf } from "../../tensor/shape.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import { op } from "../op.ts";
+import { cast } from "./cast.ts";
 import { broadcastTo } from "./copy.ts";
 
 type Transposes = Pick<MatmulOptions, "transposeA" | "transposeB">;
@@ -42,6 +44,8 @@ function sumTo(gradient: Tensor, x: Tensor): Tensor {
  * @throws ShapeError, DTypeError
  */
 export function matmul(a: Tensor, b: Tensor, options: Transposes = {}): Tensor {
+  checkDType("matmul", "a", a, "f32");
+  checkDType("matmul", "b", b, "f32", "f16", "bf16");
   const lead = broadcastShapes("matmul", a.shape.slice(0, -2), b.shape.slice(0, -2));
   return rule(repeated(a, lead), repeated(b, lead), options);
 }
@@ -50,5 +54,7 @@ export function matmul(a: Tensor, b: Tensor, options: Transposes = {}): Tensor {
 function repeated(x: Tensor, lead: readonly number[]): Tensor {
   const own = sizeOf(x.shape.slice(0, -2));
   if (own === 1 || own === sizeOf(lead)) return x;
-  return broadcastTo(x, [...lead, ...x.shape.slice(-2)]);
+  // Packed rows of an odd length cannot be copied by words; the copy is made in f32.
+  const whole = x.dtype === "f32" ? x : cast(x, "f32");
+  return broadcastTo(whole, [...lead, ...x.shape.slice(-2)]);
 }

@@ -1,0 +1,21 @@
+// Stands in for disk.node.ts in browsers, which have no file system: each function says so.
+import { LowrankError } from "../gpu/errors.ts";
+
+function refuse(path: unknown): never {
+  throw new LowrankError({
+    op: "files",
+    arg: String(path),
+    expected: "read and written under Node",
+    got: "a browser, which has no file system",
+  });
+}
+
+export {
+  refuse as dirname,
+  refuse as existsSync,
+  refuse as mkdir,
+  refuse as open,
+  refuse as readFile,
+  refuse as rename,
+  refuse as rm,
+};

@@ -1,0 +1,4 @@
+// The file system, under Node. With src/gpu/entry.node.ts the only modules that a browser build replaces.
+export { existsSync } from "node:fs";
+export { mkdir, open, readFile, rename, rm } from "node:fs/promises";
+export { dirname } from "node:path";
