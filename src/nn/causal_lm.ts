@@ -23,12 +23,29 @@ export abstract class CausalLM extends Module<[ids: Tensor, cache?: KVCache]> {
   abstract readonly sizes: LMSizes;
 
   /**
-   * Logits of the token that follows each position.
+   * What the last layer makes of each token, normalised: `logits` turns it into logits.
+   * @param ids  [B, T] of i32 or u32
+   * @param cache  keys and values of the tokens before; those of `ids` are added
+   * @returns [B, T, D]
+   */
+  abstract hidden(ids: Tensor, cache?: KVCache): Tensor;
+
+  /**
+   * The output head.
+   * @param hidden  [..., D], from `hidden`
+   * @returns [..., V]
+   */
+  abstract logits(hidden: Tensor): Tensor;
+
+  /**
+   * Logits of the token that follows each position: `logits(hidden(ids))`.
    * @param ids  [B, T] of i32 or u32
    * @param cache  keys and values of the tokens before; those of `ids` are added
    * @returns [B, T, V]
    */
-  abstract override forward(ids: Tensor, cache?: KVCache): Tensor;
+  forward(ids: Tensor, cache?: KVCache): Tensor {
+    return this.logits(this.hidden(ids, cache));
+  }
 
   /**
    * Mean cross-entropy of the targets in nats.

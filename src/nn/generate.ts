@@ -96,7 +96,10 @@ export async function generate(
 async function lastLogits(model: CausalLM, ids: Int32Array, cache: KVCache): Promise<Float32Array> {
   using _ = scope();
   const T = ids.length;
-  const last = noGrad(() => slice(model.call(tensor(ids, [1, T]), cache), 1, T - 1, T)); // [1, 1, V]
+  const last = noGrad(() => {
+    const hidden = model.hidden(tensor(ids, [1, T]), cache); // [1, T, D]
+    return model.logits(slice(hidden, 1, T - 1, T)); // [1, 1, V]: the head of one token, not of all
+  });
   return (await last.data()) as Float32Array;
 }
 

@@ -149,10 +149,14 @@ export class GPT2LMHeadModel extends CausalLM {
     };
   }
 
-  forward(ids: Tensor, cache?: KVCache): Tensor {
+  hidden(ids: Tensor, cache?: KVCache): Tensor {
     const { T, offset } = this.checkIds(ids, cache);
     const x = this.transformer.call(ids, cache, offset);
     cache?.advance(T);
-    return linear(x, this.transformer.wte.weight);
+    return x;
+  }
+
+  logits(hidden: Tensor): Tensor {
+    return linear(hidden, this.transformer.wte.weight);
   }
 }

@@ -212,11 +212,15 @@ export class LlamaForCausalLM extends CausalLM {
     };
   }
 
-  forward(ids: Tensor, cache?: KVCache): Tensor {
+  hidden(ids: Tensor, cache?: KVCache): Tensor {
     const { T, offset } = this.checkIds(ids, cache);
     const x = this.model.call(ids, cache, offset);
     cache?.advance(T);
-    return this.lm_head ? this.lm_head.call(x) : linear(x, this.model.embed_tokens.weight);
+    return x;
+  }
+
+  logits(hidden: Tensor): Tensor {
+    return this.lm_head?.call(hidden) ?? linear(hidden, this.model.embed_tokens.weight);
   }
 
   override dispose(): void {
