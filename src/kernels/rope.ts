@@ -22,16 +22,31 @@ export function ropeTables(
     throw new ValueError({ op: "rope", arg: "d", expected: "even and positive", got: `${d}` });
   }
   const half = d / 2;
-  const cos = new Float32Array(positions * half);
-  const sin = new Float32Array(positions * half);
-  for (let p = 0; p < positions; p++) {
+  const frequencies = Float64Array.from({ length: half }, (_, i) => theta ** (-i / half));
+  return angleTables(0, positions, frequencies);
+}
+
+/**
+ * Cosines and sines of (first + row) · frequency, computed in float64. Both [rows, frequencies].
+ * @param amplitude  factor of all
+ */
+export function angleTables(
+  first: number,
+  rows: number,
+  frequencies: Float64Array,
+  amplitude = 1,
+): { cos: Tensor; sin: Tensor } {
+  const half = frequencies.length;
+  const cos = new Float32Array(rows * half);
+  const sin = new Float32Array(rows * half);
+  for (let p = 0; p < rows; p++) {
     for (let i = 0; i < half; i++) {
-      const angle = p * theta ** (-i / half);
-      cos[p * half + i] = Math.cos(angle);
-      sin[p * half + i] = Math.sin(angle);
+      const angle = (first + p) * frequencies[i]!;
+      cos[p * half + i] = amplitude * Math.cos(angle);
+      sin[p * half + i] = amplitude * Math.sin(angle);
     }
   }
-  return { cos: tensor(cos, [positions, half]), sin: tensor(sin, [positions, half]) };
+  return { cos: tensor(cos, [rows, half]), sin: tensor(sin, [rows, half]) };
 }
 
 /** Turns x at positions offset … offset + T − 1, or back. */

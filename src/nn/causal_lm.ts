@@ -1,6 +1,7 @@
 // CausalLM: what every decoder has in common, whatever its family.
 import { crossEntropy, reshape } from "../autograd/ops/index.ts";
-import { ShapeError } from "../gpu/errors.ts";
+import { ShapeError, ValueError } from "../gpu/errors.ts";
+import { tensor } from "../tensor/create.ts";
 import { format } from "../tensor/shape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { type CacheShape, KVCache } from "./kv_cache.ts";
@@ -15,20 +16,36 @@ export interface LMSizes {
   headDim: number;
 }
 
-export abstract class CausalLM extends Module<[ids: Tensor, cache?: KVCache]> {
+/** What a batch of rows of different lengths needs to say. */
+export interface RowLayout {
+  /** How many tokens at the start of each row are padding, which no other token sees. */
+  pads?: readonly number[];
+}
+
+export abstract class CausalLM extends Module<[ids: Tensor, cache?: KVCache, layout?: RowLayout]> {
   /** Hugging Face's name of the family, such as `llama`. */
   abstract readonly modelType: string;
   /** The configuration as `config.json` holds it. */
   abstract readonly config: object;
+  /** What `generation_config.json` holds: special tokens, and how to sample. */
+  generationConfig: Readonly<Record<string, unknown>> = {};
+  /** What the names of all parameters but the head's begin with, such as `model.`. */
+  abstract readonly bodyPrefix: string;
+  /** Name of the embedding's weight, such as `model.embed_tokens.weight`. */
+  abstract readonly embeddingPath: string;
   abstract readonly sizes: LMSizes;
 
   /**
    * What the last layer makes of each token, normalised: `logits` turns it into logits.
    * @param ids  [B, T] of i32 or u32
    * @param cache  keys and values of the tokens before; those of `ids` are added
+   * @param layout  padding at the start of rows; the same in every call with one cache
    * @returns [B, T, D]
    */
-  abstract hidden(ids: Tensor, cache?: KVCache): Tensor;
+  abstract hidden(ids: Tensor, cache?: KVCache, layout?: RowLayout): Tensor;
+
+  /** Gives the model an output head of its own, with fresh weights, in the place of the embedding's. */
+  abstract untieHead(): void;
 
   /**
    * The output head.
@@ -41,10 +58,11 @@ export abstract class CausalLM extends Module<[ids: Tensor, cache?: KVCache]> {
    * Logits of the token that follows each position: `logits(hidden(ids))`.
    * @param ids  [B, T] of i32 or u32
    * @param cache  keys and values of the tokens before; those of `ids` are added
+   * @param layout  padding at the start of rows
    * @returns [B, T, V]
    */
-  forward(ids: Tensor, cache?: KVCache): Tensor {
-    return this.logits(this.hidden(ids, cache));
+  forward(ids: Tensor, cache?: KVCache, layout?: RowLayout): Tensor {
+    return this.logits(this.hidden(ids, cache, layout));
   }
 
   /**
@@ -73,15 +91,29 @@ export abstract class CausalLM extends Module<[ids: Tensor, cache?: KVCache]> {
     return new KVCache(shape);
   }
 
-  protected checkIds(ids: Tensor, cache?: KVCache): { B: number; T: number; offset: number } {
-    const [B, T] = ids.shape;
+  /** Checks what `hidden` was given. `starts`: the first position of each row that is no padding, i32 [B]. */
+  protected checkIds(
+    ids: Tensor,
+    cache?: KVCache,
+    layout: RowLayout = {},
+  ): { B: number; T: number; offset: number; starts: Tensor | null } {
+    const [B, T] = ids.shape as [number, number];
     const offset = cache?.length ?? 0;
-    if (ids.rank === 2 && offset + T! <= this.sizes.maxLength) return { B: B!, T: T!, offset };
-    throw new ShapeError({
-      op: this.modelType,
-      arg: "ids",
-      expected: `[batch, tokens] with at most ${this.sizes.maxLength} tokens`,
-      got: offset > 0 ? `${format(ids.shape)} behind ${offset}` : format(ids.shape),
-    });
+    if (ids.rank !== 2 || offset + T > this.sizes.maxLength) {
+      throw new ShapeError({
+        op: this.modelType,
+        arg: "ids",
+        expected: `[batch, tokens] with at most ${this.sizes.maxLength} tokens`,
+        got: offset > 0 ? `${format(ids.shape)} behind ${offset}` : format(ids.shape),
+      });
+    }
+    const { pads } = layout;
+    if (!pads?.some((n) => n !== 0)) return { B, T, offset, starts: null };
+    const fits = pads.every((n) => Number.isSafeInteger(n) && n >= 0 && n < offset + T);
+    if (pads.length !== B || !fits) {
+      const expected = `${B} integers in [0, ${offset + T - 1}], one per row of ids`;
+      throw new ValueError({ op: this.modelType, arg: "pads", expected, got: `[${pads}]` });
+    }
+    return { B, T, offset, starts: tensor(Int32Array.from(pads)) };
   }
 }

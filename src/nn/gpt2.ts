@@ -1,54 +1,56 @@
 // GPT-2 (Radford et al. 2019): learned positions, LayerNorm before each part, GELU, tied output
 // weights. Modules are named as in Hugging Face Transformers; weights of Conv1D are [in, out].
-import { add, attention, gelu, linear, reshape, slice } from "../autograd/ops/index.ts";
-import { ValueError } from "../gpu/errors.ts";
+import {
+  add,
+  gelu,
+  linear,
+  maximum,
+  relu,
+  reshape,
+  silu,
+  slice,
+  sub,
+} from "../autograd/ops/index.ts";
 import { arange } from "../tensor/create.ts";
 import type { Tensor } from "../tensor/tensor.ts";
-import { CausalLM, type LMSizes } from "./causal_lm.ts";
+import { attend } from "./attend.ts";
+import { CausalLM, type LMSizes, type RowLayout } from "./causal_lm.ts";
+import { type GPT2Config, type GPT2Spec, readGPT2Config } from "./gpt2_config.ts";
 import type { KVCache } from "./kv_cache.ts";
-import { Conv1D, Dropout, Embedding, LayerNorm } from "./layers.ts";
+import { Conv1D, Dropout, Embedding, LayerNorm, Linear } from "./layers.ts";
 import { Module } from "./module.ts";
 
-/** The fields of `config.json` that matter here, by their names there. */
-export interface GPT2Config {
-  vocab_size: number;
-  n_positions: number;
-  n_embd: number;
-  n_layer: number;
-  n_head: number;
-  n_inner?: number | null;
-  layer_norm_epsilon?: number;
-  embd_pdrop?: number;
-  resid_pdrop?: number;
-  initializer_range?: number;
+/** What a block needs besides its input. */
+interface Context {
+  cache: KVCache | undefined;
+  starts: Tensor | null;
 }
 
-type Config = Required<GPT2Config> & { n_inner: number };
-
-class GPT2Attention extends Module<[Tensor, KVCache | undefined]> {
+class GPT2Attention extends Module<[Tensor, Context]> {
   c_attn: Module;
   c_proj: Module;
   resid_dropout: Dropout;
 
   constructor(
-    private readonly heads: number,
+    private readonly spec: GPT2Spec,
     private readonly index: number,
-    { n_embd, resid_pdrop, initializer_range }: Config,
   ) {
     super();
-    this.c_attn = new Conv1D(n_embd, 3 * n_embd, initializer_range);
-    this.c_proj = new Conv1D(n_embd, n_embd, initializer_range);
-    this.resid_dropout = new Dropout(resid_pdrop);
+    this.c_attn = new Conv1D(spec.width, 3 * spec.width, spec.std);
+    this.c_proj = new Conv1D(spec.width, spec.width, spec.std);
+    this.resid_dropout = new Dropout(spec.residualDropout);
   }
 
-  forward(x: Tensor, cache: KVCache | undefined): Tensor {
+  forward(x: Tensor, { cache, starts }: Context): Tensor {
     const [B, T, D] = x.shape as [number, number, number];
+    const { heads, scales } = this.spec;
     const qkv = this.c_attn.call(x); // [B, T, 3·D]
     const part = (i: number) =>
-      reshape(slice(qkv, 2, i * D, (i + 1) * D), [B, T, this.heads, D / this.heads]);
+      reshape(slice(qkv, 2, i * D, (i + 1) * D), [B, T, heads, D / heads]);
     const [q, k, v] = [part(0), part(1), part(2)];
-    const past = cache?.append(this.index, k, v);
-    const y = past ? attention(q, past.k, past.v, { keys: past.keys }) : attention(q, k, v);
+    const past = cache?.append(this.index, k, v) ?? { k, v, keys: T };
+    const scale = scales[this.index]!;
+    const y = attend(q, past.k, past.v, { scale, starts, keys: past.keys });
     return this.resid_dropout.call(this.c_proj.call(reshape(y, [B, T, D])));
   }
 }
@@ -58,105 +60,118 @@ class GPT2MLP extends Module {
   c_proj: Module;
   dropout: Dropout;
 
-  constructor({ n_embd, n_inner, resid_pdrop, initializer_range }: Config) {
+  constructor(private readonly spec: GPT2Spec) {
     super();
-    this.c_fc = new Conv1D(n_embd, n_inner, initializer_range);
-    this.c_proj = new Conv1D(n_inner, n_embd, initializer_range);
-    this.dropout = new Dropout(resid_pdrop);
+    this.c_fc = new Conv1D(spec.width, spec.innerWidth, spec.std);
+    this.c_proj = new Conv1D(spec.innerWidth, spec.width, spec.std);
+    this.dropout = new Dropout(spec.residualDropout);
   }
 
   forward(x: Tensor): Tensor {
-    return this.dropout.call(this.c_proj.call(gelu(this.c_fc.call(x), "tanh")));
+    return this.dropout.call(this.c_proj.call(this.activate(this.c_fc.call(x))));
+  }
+
+  private activate(x: Tensor): Tensor {
+    const { activation } = this.spec;
+    if (activation === "relu") return relu(x);
+    if (activation === "silu") return silu(x);
+    return gelu(x, activation === "gelu_tanh" ? "tanh" : "none");
   }
 }
 
-class GPT2Block extends Module<[Tensor, KVCache | undefined]> {
+class GPT2Block extends Module<[Tensor, Context]> {
   ln_1: LayerNorm;
   attn: GPT2Attention;
   ln_2: LayerNorm;
   mlp: GPT2MLP;
 
-  constructor(config: Config, index: number) {
+  constructor(spec: GPT2Spec, index: number) {
     super();
-    this.ln_1 = new LayerNorm(config.n_embd, config.layer_norm_epsilon);
-    this.attn = new GPT2Attention(config.n_head, index, config);
-    this.ln_2 = new LayerNorm(config.n_embd, config.layer_norm_epsilon);
-    this.mlp = new GPT2MLP(config);
+    this.ln_1 = new LayerNorm(spec.width, spec.normEps);
+    this.attn = new GPT2Attention(spec, index);
+    this.ln_2 = new LayerNorm(spec.width, spec.normEps);
+    this.mlp = new GPT2MLP(spec);
   }
 
-  forward(x: Tensor, cache: KVCache | undefined): Tensor {
-    const h = add(x, this.attn.call(this.ln_1.call(x), cache));
+  forward(x: Tensor, context: Context): Tensor {
+    const h = add(x, this.attn.call(this.ln_1.call(x), context));
     return add(h, this.mlp.call(this.ln_2.call(h)));
   }
 }
 
-class GPT2Model extends Module<[Tensor, KVCache | undefined, number]> {
+class GPT2Model extends Module<[Tensor, Context, number]> {
   wte: Embedding;
   wpe: Embedding;
   drop: Dropout;
   h: GPT2Block[];
   ln_f: LayerNorm;
 
-  constructor(config: Config) {
+  constructor(spec: GPT2Spec) {
     super();
-    const { n_embd, initializer_range: std } = config;
-    this.wte = new Embedding(config.vocab_size, n_embd, std);
-    this.wpe = new Embedding(config.n_positions, n_embd, std);
-    this.drop = new Dropout(config.embd_pdrop);
-    this.h = Array.from({ length: config.n_layer }, (_, i) => new GPT2Block(config, i));
-    this.ln_f = new LayerNorm(n_embd, config.layer_norm_epsilon);
+    this.wte = new Embedding(spec.vocabSize, spec.width, spec.std);
+    this.wpe = new Embedding(spec.maxLength, spec.width, spec.std);
+    this.drop = new Dropout(spec.embeddingDropout);
+    this.h = Array.from({ length: spec.layers }, (_, i) => new GPT2Block(spec, i));
+    this.ln_f = new LayerNorm(spec.width, spec.normEps);
   }
 
-  forward(ids: Tensor, cache: KVCache | undefined, offset: number): Tensor {
-    const positions = arange(offset, offset + ids.shape[1]!, 1, "i32"); // [T]
+  forward(ids: Tensor, context: Context, offset: number): Tensor {
+    const { starts } = context;
+    let positions = arange(offset, offset + ids.shape[1]!, 1, "i32"); // [T]
+    // A row's positions count from its first token; padding before it takes part in nothing.
+    if (starts) positions = maximum(sub(positions, reshape(starts, [starts.size, 1])), 0); // [B, T]
     let x = this.drop.call(add(this.wte.call(ids), this.wpe.call(positions)));
-    for (const block of this.h) x = block.call(x, cache);
+    for (const block of this.h) x = block.call(x, context);
     return this.ln_f.call(x);
   }
 }
 
 export class GPT2LMHeadModel extends CausalLM {
   readonly modelType = "gpt2";
+  readonly bodyPrefix = "transformer.";
+  readonly embeddingPath = "transformer.wte.weight";
   transformer: GPT2Model;
-  readonly config: Config;
+  /** Absent where the output weights are those of the embedding. */
+  lm_head: Module | null;
+  readonly config: GPT2Config;
+  readonly spec: GPT2Spec;
 
-  constructor(config: GPT2Config) {
+  /**
+   * A decoder with fresh weights.
+   * @param config  as in `config.json`
+   * @param options  `from`: where the configuration came from; `ignoreConfig`: fields to pass over
+   * @throws FormatError listing every field that is missing, wrong or not supported
+   */
+  constructor(
+    config: GPT2Config,
+    options: { from?: string; ignoreConfig?: readonly string[] } = {},
+  ) {
     super();
-    const { n_embd, n_head } = config;
-    if (!Number.isInteger(n_embd / n_head)) {
-      const expected = `a divisor of n_embd = ${n_embd}`;
-      throw new ValueError({ op: "gpt2", arg: "n_head", expected, got: `${n_head}` });
-    }
-    this.config = {
-      layer_norm_epsilon: 1e-5,
-      embd_pdrop: 0,
-      resid_pdrop: 0,
-      initializer_range: 0.02,
-      ...config,
-      n_inner: config.n_inner ?? 4 * n_embd,
-    };
-    this.transformer = new GPT2Model(this.config);
+    this.config = config;
+    this.spec = readGPT2Config(config, options.from, options.ignoreConfig);
+    this.transformer = new GPT2Model(this.spec);
+    this.lm_head = null;
+    if (!this.spec.tied) this.untieHead();
+  }
+
+  untieHead(): void {
+    const { width, vocabSize, std } = this.spec;
+    this.lm_head = new Linear(width, vocabSize, { bias: false, std });
   }
 
   get sizes(): LMSizes {
-    const { vocab_size, n_positions, n_layer, n_head, n_embd } = this.config;
-    return {
-      vocabSize: vocab_size,
-      maxLength: n_positions,
-      layers: n_layer,
-      kvHeads: n_head,
-      headDim: n_embd / n_head,
-    };
+    const { vocabSize, maxLength, layers, heads, width } = this.spec;
+    return { vocabSize, maxLength, layers, kvHeads: heads, headDim: width / heads };
   }
 
-  hidden(ids: Tensor, cache?: KVCache): Tensor {
-    const { T, offset } = this.checkIds(ids, cache);
-    const x = this.transformer.call(ids, cache, offset);
+  hidden(ids: Tensor, cache?: KVCache, layout?: RowLayout): Tensor {
+    const { T, offset, starts } = this.checkIds(ids, cache, layout);
+    const x = this.transformer.call(ids, { cache, starts }, offset);
     cache?.advance(T);
     return x;
   }
 
   logits(hidden: Tensor): Tensor {
-    return linear(hidden, this.transformer.wte.weight);
+    return this.lm_head?.call(hidden) ?? linear(hidden, this.transformer.wte.weight);
   }
 }

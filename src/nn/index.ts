@@ -1,7 +1,8 @@
 // Modules, models, optimisers, generation: `import { Linear, AdamW } from "lowrank/nn"`.
-export { CausalLM, type LMSizes } from "./causal_lm.ts";
+export { CausalLM, type LMSizes, type RowLayout } from "./causal_lm.ts";
 export { type GenerateOptions, generate, generateStream } from "./generate.ts";
-export { type GPT2Config, GPT2LMHeadModel } from "./gpt2.ts";
+export { GPT2LMHeadModel } from "./gpt2.ts";
+export type { GPT2Config } from "./gpt2_config.ts";
 export {
   constantInit,
   kaimingUniformInit,
@@ -11,7 +12,15 @@ export {
 } from "./init.ts";
 export { KVCache } from "./kv_cache.ts";
 export { Conv1D, Dropout, Embedding, LayerNorm, Linear, RMSNorm } from "./layers.ts";
-export { type LlamaConfig, LlamaForCausalLM } from "./llama.ts";
+export { LlamaForCausalLM } from "./llama.ts";
+export type { LlamaConfig, LlamaFamily } from "./llama_config.ts";
 export { type AnyModule, Module } from "./module.ts";
 export * from "./optim/index.ts";
-export { fromPretrained, modelFromConfig, savePretrained, toFloat32 } from "./pretrained.ts";
+export {
+  fromPretrained,
+  type LoadOptions,
+  type LoadProgress,
+  modelFromConfig,
+  savePretrained,
+  toFloat32,
+} from "./pretrained.ts";

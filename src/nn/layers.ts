@@ -1,5 +1,5 @@
 // The layers that models are made of. Their parameters are named as PyTorch names them.
-import { dropout, embedding, layerNorm, linear, rmsNorm } from "../autograd/ops/index.ts";
+import { add, dropout, embedding, layerNorm, linear, rmsNorm } from "../autograd/ops/index.ts";
 import { ValueError } from "../gpu/errors.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { constantInit, normalInit, uniformInit } from "./init.ts";
@@ -101,21 +101,26 @@ export class LayerNorm extends Module {
   }
 }
 
-/** Root-mean-square normalisation over the last axis (Zhang & Sennrich 2019, arXiv 1910.07467). */
+/**
+ * Root-mean-square normalisation over the last axis (Zhang & Sennrich 2019, arXiv 1910.07467). The
+ * factor is `weight + offset`; Gemma stores its weights around 0, with an offset of 1.
+ */
 export class RMSNorm extends Module {
   weight: Tensor;
 
   constructor(
     dim: number,
     readonly eps = 1e-6,
+    readonly offset = 0,
   ) {
     super();
     checkSizes("RMSNorm", { dim });
-    this.weight = constantInit([dim], 1);
+    this.weight = constantInit([dim], 1 - offset);
   }
 
   forward(x: Tensor): Tensor {
-    return rmsNorm(x, this.weight, this.eps);
+    const factor = this.offset === 0 ? this.weight : add(this.weight, this.offset);
+    return rmsNorm(x, factor, this.eps);
   }
 }
 

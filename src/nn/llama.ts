@@ -1,77 +1,38 @@
-// The Llama family (Touvron et al. 2023, arXiv 2302.13971): RMSNorm, RoPE, grouped-query attention,
-// SwiGLU. Modules are named as in Hugging Face Transformers, so that checkpoints and adapters fit.
-import { add, attention, linear, reshape, rope, swiglu } from "../autograd/ops/index.ts";
-import { ValueError } from "../gpu/errors.ts";
-import { ropeTables } from "../kernels/rope.ts";
+// The Llama-style decoder (Touvron et al. 2023, arXiv 2302.13971): RMSNorm, RoPE, grouped-query attention, a
+// gated MLP. One set of modules serves all families; a DecoderSpec says in what they differ. Modules are
+// named as in Hugging Face Transformers, so that checkpoints and adapters fit.
+import {
+  add,
+  gelu,
+  linear,
+  mul,
+  relu,
+  reshape,
+  rope,
+  swiglu,
+  tanh,
+} from "../autograd/ops/index.ts";
 import type { Tensor } from "../tensor/tensor.ts";
-import { CausalLM, type LMSizes } from "./causal_lm.ts";
+import { attend } from "./attend.ts";
+import { CausalLM, type LMSizes, type RowLayout } from "./causal_lm.ts";
 import type { KVCache } from "./kv_cache.ts";
 import { Embedding, Linear, RMSNorm } from "./layers.ts";
+import {
+  type Activation,
+  type DecoderSpec,
+  type LlamaConfig,
+  readLlamaConfig,
+} from "./llama_config.ts";
 import { Module } from "./module.ts";
+import { RopeTables } from "./rope_scaling.ts";
 
-/** The fields of `config.json` that matter here, by their names there. */
-export interface LlamaConfig {
-  vocab_size: number;
-  hidden_size: number;
-  intermediate_size: number;
-  num_hidden_layers: number;
-  num_attention_heads: number;
-  num_key_value_heads?: number;
-  head_dim?: number;
-  rms_norm_eps?: number;
-  rope_theta?: number;
-  /** Where newer files keep `rope_theta`. Only `rope_type: "default"` is known. */
-  rope_parameters?: { rope_type?: string; rope_theta?: number } | null;
-  max_position_embeddings: number;
-  tie_word_embeddings?: boolean;
-  attention_bias?: boolean;
-  mlp_bias?: boolean;
-  initializer_range?: number;
-}
-
-type Config = Required<Omit<LlamaConfig, "rope_parameters">>;
-
-function complete(config: LlamaConfig): Config {
-  const { rope_parameters, ...given } = config;
-  const { hidden_size, num_attention_heads: heads } = given;
-  const full: Config = {
-    num_key_value_heads: heads,
-    head_dim: hidden_size / heads,
-    rms_norm_eps: 1e-6,
-    rope_theta: rope_parameters?.rope_theta ?? 10000,
-    tie_word_embeddings: false,
-    attention_bias: false,
-    mlp_bias: false,
-    initializer_range: 0.02,
-    ...given,
-  };
-  const need = (arg: string, good: boolean, expected: string, got: unknown) => {
-    if (!good) throw new ValueError({ op: "llama", arg, expected, got: `${got}` });
-  };
-  const { head_dim, num_key_value_heads } = full;
-  const ropeType = rope_parameters?.rope_type ?? "default";
-  need("rope_parameters", ropeType === "default", "of rope_type default", ropeType);
-  need(
-    "head_dim",
-    Number.isInteger(head_dim / 2),
-    "an even integer (hidden_size / heads)",
-    head_dim,
-  );
-  need(
-    "num_key_value_heads",
-    Number.isInteger(heads / num_key_value_heads),
-    `a divisor of num_attention_heads = ${heads}`,
-    num_key_value_heads,
-  );
-  return full;
-}
-
-/** What a block needs besides its input: rotation tables, position, cache. */
+/** What a block needs besides its input: rotation tables and the row of the first token, cache, padding. */
 interface Context {
   cos: Tensor;
   sin: Tensor;
   offset: number;
   cache: KVCache | undefined;
+  starts: Tensor | null;
 }
 
 class LlamaAttention extends Module<[Tensor, Context]> {
@@ -79,29 +40,40 @@ class LlamaAttention extends Module<[Tensor, Context]> {
   k_proj: Module;
   v_proj: Module;
   o_proj: Module;
+  q_norm: RMSNorm | null;
+  k_norm: RMSNorm | null;
 
   constructor(
-    private readonly config: Config,
+    private readonly spec: DecoderSpec,
     private readonly index: number,
   ) {
     super();
-    const { hidden_size, head_dim, num_attention_heads, num_key_value_heads } = config;
-    const options = { bias: config.attention_bias, std: config.initializer_range };
-    this.q_proj = new Linear(hidden_size, num_attention_heads * head_dim, options);
-    this.k_proj = new Linear(hidden_size, num_key_value_heads * head_dim, options);
-    this.v_proj = new Linear(hidden_size, num_key_value_heads * head_dim, options);
-    this.o_proj = new Linear(num_attention_heads * head_dim, hidden_size, options);
+    const { hiddenSize, headDim, heads, kvHeads, bias, std } = spec;
+    this.q_proj = new Linear(hiddenSize, heads * headDim, { bias: bias.qkv, std });
+    this.k_proj = new Linear(hiddenSize, kvHeads * headDim, { bias: bias.qkv, std });
+    this.v_proj = new Linear(hiddenSize, kvHeads * headDim, { bias: bias.qkv, std });
+    this.o_proj = new Linear(heads * headDim, hiddenSize, { bias: bias.o, std });
+    this.q_norm = spec.qkNorm ? new RMSNorm(headDim, spec.normEps) : null;
+    this.k_norm = spec.qkNorm ? new RMSNorm(headDim, spec.normEps) : null;
   }
 
-  forward(x: Tensor, { cos, sin, offset, cache }: Context): Tensor {
-    const { head_dim: d, num_attention_heads: H, num_key_value_heads: G } = this.config;
+  forward(x: Tensor, context: Context): Tensor {
+    const { headDim: d, heads: H, kvHeads: G, scale, scoreCap: cap } = this.spec;
+    const { cache, starts } = context;
     const [B, T] = x.shape as [number, number, number];
-    const q = rope(reshape(this.q_proj.call(x), [B, T, H, d]), cos, sin, { offset });
-    const k = rope(reshape(this.k_proj.call(x), [B, T, G, d]), cos, sin, { offset });
+    const q = this.placed(reshape(this.q_proj.call(x), [B, T, H, d]), this.q_norm, context);
+    const k = this.placed(reshape(this.k_proj.call(x), [B, T, G, d]), this.k_norm, context);
     const v = reshape(this.v_proj.call(x), [B, T, G, d]);
-    const past = cache?.append(this.index, k, v);
-    const y = past ? attention(q, past.k, past.v, { keys: past.keys }) : attention(q, k, v);
+    const window = this.spec.windows[this.index]!;
+    const past = cache?.append(this.index, k, v) ?? { k, v, keys: T };
+    const y = attend(q, past.k, past.v, { scale, cap, window, starts, keys: past.keys });
     return this.o_proj.call(reshape(y, [B, T, H * d]));
+  }
+
+  /** Queries or keys with their norm and their position. */
+  private placed(x: Tensor, norm: RMSNorm | null, { cos, sin, offset }: Context): Tensor {
+    const normed = norm?.call(x) ?? x;
+    return this.spec.rotates[this.index] ? rope(normed, cos, sin, { offset }) : normed;
   }
 }
 
@@ -110,16 +82,30 @@ class LlamaMLP extends Module {
   up_proj: Module;
   down_proj: Module;
 
-  constructor({ hidden_size, intermediate_size, mlp_bias, initializer_range }: Config) {
+  constructor(private readonly spec: DecoderSpec) {
     super();
-    const options = { bias: mlp_bias, std: initializer_range };
-    this.gate_proj = new Linear(hidden_size, intermediate_size, options);
-    this.up_proj = new Linear(hidden_size, intermediate_size, options);
-    this.down_proj = new Linear(intermediate_size, hidden_size, options);
+    const { hiddenSize, intermediateSize, std } = spec;
+    const options = { bias: spec.bias.mlp, std };
+    this.gate_proj = new Linear(hiddenSize, intermediateSize, options);
+    this.up_proj = new Linear(hiddenSize, intermediateSize, options);
+    this.down_proj = new Linear(intermediateSize, hiddenSize, options);
   }
 
   forward(x: Tensor): Tensor {
-    return this.down_proj.call(swiglu(this.gate_proj.call(x), this.up_proj.call(x)));
+    const [gate, up] = [this.gate_proj.call(x), this.up_proj.call(x)];
+    return this.down_proj.call(gated(this.spec.activation, gate, up));
+  }
+}
+
+/** activation(gate) · up. */
+function gated(activation: Activation, gate: Tensor, up: Tensor): Tensor {
+  switch (activation) {
+    case "silu":
+      return swiglu(gate, up);
+    case "relu":
+      return mul(relu(gate), up);
+    default:
+      return mul(gelu(gate, activation === "gelu_tanh" ? "tanh" : "none"), up);
   }
 }
 
@@ -128,99 +114,114 @@ class LlamaDecoderLayer extends Module<[Tensor, Context]> {
   mlp: LlamaMLP;
   input_layernorm: RMSNorm;
   post_attention_layernorm: RMSNorm;
+  pre_feedforward_layernorm: RMSNorm | null;
+  post_feedforward_layernorm: RMSNorm | null;
 
-  constructor(config: Config, index: number) {
+  constructor(spec: DecoderSpec, index: number) {
     super();
-    this.self_attn = new LlamaAttention(config, index);
-    this.mlp = new LlamaMLP(config);
-    this.input_layernorm = new RMSNorm(config.hidden_size, config.rms_norm_eps);
-    this.post_attention_layernorm = new RMSNorm(config.hidden_size, config.rms_norm_eps);
+    this.self_attn = new LlamaAttention(spec, index);
+    this.mlp = new LlamaMLP(spec);
+    this.input_layernorm = normOf(spec);
+    this.post_attention_layernorm = normOf(spec);
+    this.pre_feedforward_layernorm = spec.sandwich ? normOf(spec) : null;
+    this.post_feedforward_layernorm = spec.sandwich ? normOf(spec) : null;
   }
 
   forward(x: Tensor, context: Context): Tensor {
-    const h = add(x, this.self_attn.call(this.input_layernorm.call(x), context));
-    return add(h, this.mlp.call(this.post_attention_layernorm.call(h)));
+    const attended = this.self_attn.call(this.input_layernorm.call(x), context);
+    const [before, after] = [this.pre_feedforward_layernorm, this.post_feedforward_layernorm];
+    if (!before || !after) {
+      const h = add(x, attended);
+      return add(h, this.mlp.call(this.post_attention_layernorm.call(h)));
+    }
+    const h = add(x, this.post_attention_layernorm.call(attended));
+    return add(h, after.call(this.mlp.call(before.call(h))));
   }
 }
 
-class LlamaModel extends Module<[Tensor, KVCache | undefined, number]> {
+function normOf({ hiddenSize, normEps, normOffset }: DecoderSpec): RMSNorm {
+  return new RMSNorm(hiddenSize, normEps, normOffset);
+}
+
+class LlamaModel extends Module<[Tensor, KVCache | undefined, number, Tensor | null]> {
   embed_tokens: Embedding;
   layers: LlamaDecoderLayer[];
   norm: RMSNorm;
-  #tables: { cos: Tensor; sin: Tensor } | null = null;
+  readonly #tables: RopeTables;
 
-  constructor(private readonly config: Config) {
+  constructor(private readonly spec: DecoderSpec) {
     super();
-    const { vocab_size, hidden_size, num_hidden_layers, rms_norm_eps } = config;
-    this.embed_tokens = new Embedding(vocab_size, hidden_size, config.initializer_range);
-    this.layers = Array.from(
-      { length: num_hidden_layers },
-      (_, i) => new LlamaDecoderLayer(config, i),
-    );
-    this.norm = new RMSNorm(hidden_size, rms_norm_eps);
+    this.embed_tokens = new Embedding(spec.vocabSize, spec.hiddenSize, spec.std);
+    this.layers = Array.from({ length: spec.layers }, (_, i) => new LlamaDecoderLayer(spec, i));
+    this.norm = normOf(spec);
+    this.#tables = new RopeTables(spec.rope, spec.headDim, spec.maxLength);
   }
 
-  forward(ids: Tensor, cache: KVCache | undefined, offset: number): Tensor {
-    const context = { ...this.tables(), offset, cache };
-    let x = this.embed_tokens.call(ids);
+  forward(ids: Tensor, cache: KVCache | undefined, offset: number, starts: Tensor | null): Tensor {
+    const context: Context = { ...this.#tables.at(offset, ids.shape[1]!), cache, starts };
+    const embedded = this.embed_tokens.call(ids);
+    const { embeddingScale } = this.spec;
+    let x = embeddingScale === 1 ? embedded : mul(embedded, embeddingScale);
     for (const layer of this.layers) x = layer.call(x, context);
     return this.norm.call(x);
   }
 
-  private tables(): { cos: Tensor; sin: Tensor } {
-    if (!this.#tables) {
-      const { max_position_embeddings, head_dim, rope_theta } = this.config;
-      const { cos, sin } = ropeTables(max_position_embeddings, head_dim, rope_theta);
-      this.#tables = { cos: cos.persist(), sin: sin.persist() };
-    }
-    return this.#tables;
-  }
-
   override dispose(): void {
     super.dispose();
-    this.#tables?.cos.dispose();
-    this.#tables?.sin.dispose();
-    this.#tables = null;
+    this.#tables.dispose();
   }
 }
 
 export class LlamaForCausalLM extends CausalLM {
-  readonly modelType = "llama";
+  readonly modelType: string;
+  readonly bodyPrefix = "model.";
+  readonly embeddingPath = "model.embed_tokens.weight";
   model: LlamaModel;
   /** Absent where the output weights are those of the embedding. */
   lm_head: Module | null;
-  readonly config: Config;
+  readonly config: LlamaConfig;
+  readonly spec: DecoderSpec;
 
-  constructor(config: LlamaConfig) {
+  /**
+   * A decoder with fresh weights.
+   * @param config  as in `config.json`; `model_type` chooses the family
+   * @param options  `from`: where the configuration came from; `ignoreConfig`: fields to pass over
+   * @throws FormatError listing every field that is missing, wrong or not supported
+   */
+  constructor(
+    config: LlamaConfig,
+    options: { from?: string; ignoreConfig?: readonly string[] } = {},
+  ) {
     super();
-    this.config = complete(config);
-    const { hidden_size, vocab_size, initializer_range: std } = this.config;
-    this.model = new LlamaModel(this.config);
-    this.lm_head = this.config.tie_word_embeddings
-      ? null
-      : new Linear(hidden_size, vocab_size, { bias: false, std });
+    this.config = config;
+    this.modelType = config.model_type ?? "llama";
+    this.spec = readLlamaConfig(config, options.from, options.ignoreConfig);
+    this.model = new LlamaModel(this.spec);
+    this.lm_head = null;
+    if (!this.spec.tied) this.untieHead();
+  }
+
+  untieHead(): void {
+    const { hiddenSize, vocabSize, std } = this.spec;
+    this.lm_head = new Linear(hiddenSize, vocabSize, { bias: false, std });
   }
 
   get sizes(): LMSizes {
-    const { config: c } = this;
-    return {
-      vocabSize: c.vocab_size,
-      maxLength: c.max_position_embeddings,
-      layers: c.num_hidden_layers,
-      kvHeads: c.num_key_value_heads,
-      headDim: c.head_dim,
-    };
+    const { vocabSize, maxLength, layers, kvHeads, headDim } = this.spec;
+    return { vocabSize, maxLength, layers, kvHeads, headDim };
   }
 
-  hidden(ids: Tensor, cache?: KVCache): Tensor {
-    const { T, offset } = this.checkIds(ids, cache);
-    const x = this.model.call(ids, cache, offset);
+  hidden(ids: Tensor, cache?: KVCache, layout?: RowLayout): Tensor {
+    const { T, offset, starts } = this.checkIds(ids, cache, layout);
+    const x = this.model.call(ids, cache, offset, starts);
     cache?.advance(T);
     return x;
   }
 
   logits(hidden: Tensor): Tensor {
-    return this.lm_head?.call(hidden) ?? linear(hidden, this.model.embed_tokens.weight);
+    const { logitCap: cap } = this.spec;
+    const plain = this.lm_head?.call(hidden) ?? linear(hidden, this.model.embed_tokens.weight);
+    return cap === null ? plain : mul(tanh(mul(plain, 1 / cap)), cap);
   }
 
   override dispose(): void {

@@ -1,88 +1,224 @@
 // Models in Hugging Face's layout: config.json and model.safetensors, or shards with an index.
 import { noGrad } from "../autograd/graph.ts";
 import { cast } from "../autograd/ops/index.ts";
-import { FormatError } from "../gpu/errors.ts";
+import { gpu } from "../gpu/device.ts";
+import { DeviceError, FormatError } from "../gpu/errors.ts";
+import { Checkpoint } from "../tensor/checkpoint.ts";
 import { parameter } from "../tensor/create.ts";
+import type { DType } from "../tensor/dtype.ts";
 import { readJson, writeFileSafely } from "../tensor/files.ts";
-import { loadModelTensors, saveSafetensors } from "../tensor/safetensors_file.ts";
+import { type Part, writeSafetensors } from "../tensor/safetensors_file.ts";
 import { scope } from "../tensor/scope.ts";
-import type { Tensor } from "../tensor/tensor.ts";
+import { Tensor } from "../tensor/tensor.ts";
 import type { CausalLM } from "./causal_lm.ts";
-import { type GPT2Config, GPT2LMHeadModel } from "./gpt2.ts";
+import {
+  checkFits,
+  matchCheckpoint,
+  type Source,
+  tooLarge,
+  type WeightType,
+} from "./fit_checkpoint.ts";
+import { GPT2LMHeadModel } from "./gpt2.ts";
+import type { GPT2Config } from "./gpt2_config.ts";
 import { withEmptyWeights } from "./init.ts";
-import { type LlamaConfig, LlamaForCausalLM } from "./llama.ts";
+import { LlamaForCausalLM } from "./llama.ts";
+import { LLAMA_FAMILIES, type LlamaConfig } from "./llama_config.ts";
 
-/** Builds the model that a configuration describes, with fresh weights. */
-export function modelFromConfig(config: Record<string, unknown>, from = "config"): CausalLM {
+/** The architectures by `model_type`, as `config.json` names their classes. */
+const ARCHITECTURES: Readonly<Record<string, string>> = {
+  llama: "LlamaForCausalLM",
+  mistral: "MistralForCausalLM",
+  qwen2: "Qwen2ForCausalLM",
+  qwen3: "Qwen3ForCausalLM",
+  smollm3: "SmolLM3ForCausalLM",
+  gemma2: "Gemma2ForCausalLM",
+  gpt2: "GPT2LMHeadModel",
+};
+
+/**
+ * Builds the model that a configuration describes, with fresh weights.
+ * @param config  the fields of `config.json`; `model_type` chooses the architecture
+ * @param from  where it came from, for messages
+ * @param ignoreConfig  fields to pass over
+ * @throws FormatError for an unknown architecture, or listing every field that cannot be used
+ */
+export function modelFromConfig(
+  config: Record<string, unknown>,
+  from = "the configuration",
+  ignoreConfig: readonly string[] = [],
+): CausalLM {
   const { model_type: type } = config;
-  const known: Record<string, () => CausalLM> = {
-    llama: () => new LlamaForCausalLM(config as unknown as LlamaConfig),
-    gpt2: () => new GPT2LMHeadModel(config as unknown as GPT2Config),
-  };
-  const build = known[`${type}`];
-  if (build) return build();
-  const expected = `one of ${Object.keys(known).join(", ")}`;
+  const options = { from, ignoreConfig };
+  if (type === "gpt2") return new GPT2LMHeadModel(config as unknown as GPT2Config, options);
+  if ((LLAMA_FAMILIES as readonly unknown[]).includes(type)) {
+    return new LlamaForCausalLM(config as unknown as LlamaConfig, options);
+  }
+  const expected = `one of ${Object.keys(ARCHITECTURES).join(", ")}`;
   throw new FormatError({ op: "load", arg: `model_type of ${from}`, expected, got: `${type}` });
 }
 
+export interface LoadOptions {
+  /**
+   * What matrices are held as; they are converted on the way. Default `auto`: as they are stored.
+   * f16 and bf16 are for frozen weights. Vectors, such as norms and biases, are always f32.
+   */
+  dtype?: WeightType | "auto";
+  /** Fields of config.json that do not change what the model computes, though they are not known here. */
+  ignoreConfig?: readonly string[];
+  /** Called after each tensor. */
+  onProgress?: (progress: LoadProgress) => void;
+}
+
+export interface LoadProgress {
+  /** The parameter that was read last. */
+  name: string;
+  bytesDone: number;
+  bytesTotal: number;
+}
+
 /**
- * Loads a model folder. Matrices keep their type (f16 and bf16 are for frozen weights); vectors,
- * such as norms and biases, become f32.
- * @param folder  holds config.json and model.safetensors or model.safetensors.index.json
- * @throws FormatError listing missing and surplus tensors and wrong shapes
+ * Loads a model folder. Tensors are read in pieces, straight into their buffers: host memory never
+ * holds the model. Whatever is wrong is told before the first is read.
+ * @param folder  holds config.json and model.safetensors or model.safetensors.index.json, and perhaps
+ *   generation_config.json
+ * @throws FormatError listing missing and surplus tensors and wrong shapes; LimitError for a model that
+ *   the device cannot hold
  */
-export async function fromPretrained(folder: string): Promise<CausalLM> {
-  const config = await readJson(`${folder}/config.json`);
-  const model = withEmptyWeights(() => modelFromConfig(config, `${folder}/config.json`));
-  const state = await loadModelTensors(folder);
-  for (const [name, t] of state) {
-    if (t.rank !== 1 || t.dtype === "f32") continue;
-    state.set(name, noGrad(() => cast(t, "f32")).persist());
-    t.dispose();
-  }
+export async function fromPretrained(folder: string, options: LoadOptions = {}): Promise<CausalLM> {
+  const from = `${folder}/config.json`;
+  const config = await readJson(from);
+  const model = withEmptyWeights(() => modelFromConfig(config, from, options.ignoreConfig));
   try {
-    model.loadStateDict(withoutPrefix(state, model));
+    model.generationConfig = await readGenerationConfig(folder, config);
+    const checkpoint = await Checkpoint.open(folder);
+    try {
+      const names = await namesInModel(checkpoint, model);
+      const { dtype = "auto" } = options;
+      const sources = matchCheckpoint(model.stateDict(), names, checkpoint, dtype);
+      await checkFits(sources);
+      model.loadStateDict(await readAll(sources, options.onProgress));
+    } finally {
+      await checkpoint.close();
+    }
+    return model;
   } catch (error) {
-    for (const t of state.values()) t.dispose();
     model.dispose();
     throw error;
   }
-  return model;
 }
 
-/** GPT-2's first checkpoints lack `transformer.` and hold attention masks; both are put right here. */
-function withoutPrefix(state: Map<string, Tensor>, model: CausalLM): Map<string, Tensor> {
-  if (model.modelType !== "gpt2") return state;
-  const renamed = new Map<string, Tensor>();
-  for (const [name, t] of state) {
-    const isMask = /\.attn\.(bias|masked_bias)$/.test(name);
-    if (isMask || name === "lm_head.weight") t.dispose();
-    else renamed.set(name.startsWith("transformer.") ? name : `transformer.${name}`, t);
-  }
-  return renamed;
+async function readGenerationConfig(
+  folder: string,
+  config: Record<string, unknown>,
+): Promise<Record<string, unknown>> {
+  const { existsSync } = await import("../tensor/disk.node.ts");
+  const path = `${folder}/generation_config.json`;
+  if (existsSync(path)) return readJson(path);
+  const { bos_token_id, eos_token_id, pad_token_id } = config;
+  return { bos_token_id, eos_token_id, pad_token_id };
 }
 
 /**
- * Writes a model as a folder that `fromPretrained` and Transformers load.
+ * The names in the files by the names of parameters. Checkpoints of a bare decoder lack the prefix;
+ * old ones hold masks and rotary tables, which are computed here; some hold a tied head twice.
+ */
+async function namesInModel(checkpoint: Checkpoint, model: CausalLM): Promise<Map<string, string>> {
+  const [head, prefix, embedding] = ["lm_head.weight", model.bodyPrefix, model.embeddingPath];
+  const stored = [...checkpoint.files.keys()];
+  const isBare = !stored.some((name) => name.startsWith(prefix));
+  const names = new Map<string, string>();
+  for (const name of stored) {
+    if (/\.attn\.(bias|masked_bias)$|rotary_emb\.inv_freq$/.test(name)) continue;
+    names.set(isBare && name !== head ? prefix + name : name, name);
+  }
+  if (model.stateDict().has(head) || !names.has(head)) return names;
+  const source = names.get(embedding);
+  if (!source) names.set(embedding, head);
+  else if (!(await checkpoint.same(source, head))) {
+    // As in Transformers: weights that differ are not tied, whatever the configuration says.
+    withEmptyWeights(() => model.untieHead());
+    return names;
+  }
+  names.delete(head);
+  return names;
+}
+
+/** Takes memory for all tensors first, so that a device that has too little says so before any is read. */
+async function readAll(
+  sources: ReadonlyMap<string, Source>,
+  onProgress?: (progress: LoadProgress) => void,
+): Promise<Map<string, Tensor>> {
+  const bytesTotal = [...sources.values()].reduce((sum, { bytes }) => sum + bytes, 0);
+  const state = new Map<string, Tensor>();
+  try {
+    for (const [path, { entry, dtype }] of sources) {
+      state.set(path, Tensor.empty("load", entry.shape, dtype).persist());
+    }
+    await gpu("load").sync();
+  } catch (error) {
+    for (const t of state.values()) t.dispose();
+    gpu("load").pool.trim();
+    if (!(error instanceof DeviceError)) throw error;
+    throw tooLarge(bytesTotal, `what the device can hold. It says: ${error.message}`);
+  }
+  try {
+    let bytesDone = 0;
+    for (const [path, { name, file, bytes }] of sources) {
+      await file.fill(state.get(path)!, name);
+      bytesDone += bytes;
+      onProgress?.({ name: path, bytesDone, bytesTotal });
+    }
+    await gpu("load").sync();
+    return state;
+  } catch (error) {
+    for (const t of state.values()) t.dispose();
+    throw error;
+  }
+}
+
+const DTYPE_NAMES: Readonly<Record<string, string>> = {
+  f32: "float32",
+  f16: "float16",
+  bf16: "bfloat16",
+};
+
+/**
+ * Writes a model as a folder that `fromPretrained` and Transformers load. Parameters are read, and
+ * rounded if need be, one after the other.
  * @param options  `dtype`: what the parameters are rounded to; default: as they are
  */
 export async function savePretrained(
   model: CausalLM,
   folder: string,
-  options: { dtype?: "f32" | "f16" | "bf16" } = {},
+  options: { dtype?: WeightType } = {},
 ): Promise<void> {
-  using _ = scope();
+  const state = model.stateDict();
+  const dtype = options.dtype ?? state.get(model.embeddingPath)!.dtype;
+  const { torch_dtype: _, ...fields } = model.config as Record<string, unknown>;
   const config = {
-    architectures: [model.modelType === "gpt2" ? "GPT2LMHeadModel" : "LlamaForCausalLM"],
+    ...fields,
+    architectures: [ARCHITECTURES[model.modelType]],
     model_type: model.modelType,
-    ...model.config,
+    tie_word_embeddings: !state.has("lm_head.weight"),
+    dtype: DTYPE_NAMES[dtype],
   };
-  const state: Record<string, Tensor> = {};
-  for (const [name, p] of model.stateDict()) {
-    state[name] = options.dtype ? noGrad(() => cast(p, options.dtype!)) : p;
+  const parts = new Map<string, Part>();
+  for (const [name, p] of state) {
+    const as = options.dtype ?? p.dtype;
+    parts.set(name, { dtype: as, shape: p.shape, bytes: () => bytesOf(p, as) });
   }
-  await saveSafetensors(`${folder}/model.safetensors`, state, { format: "pt" });
-  await writeFileSafely(`${folder}/config.json`, `${JSON.stringify(config, null, 2)}\n`);
+  await writeSafetensors(`${folder}/model.safetensors`, parts, { format: "pt" });
+  const write = (file: string, json: object) =>
+    writeFileSafely(`${folder}/${file}`, `${JSON.stringify(json, null, 2)}\n`);
+  if (Object.keys(model.generationConfig).length > 0) {
+    await write("generation_config.json", model.generationConfig);
+  }
+  await write("config.json", config);
+}
+
+async function bytesOf(p: Tensor, dtype: DType): Promise<Uint8Array> {
+  using _ = scope();
+  return noGrad(() => cast(p, dtype)).rawBytes();
 }
 
 /** Makes every parameter f32, as full fine-tuning needs it. */

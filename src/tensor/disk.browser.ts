@@ -13,6 +13,7 @@ function refuse(path: unknown): never {
 export {
   refuse as dirname,
   refuse as existsSync,
+  refuse as freemem,
   refuse as mkdir,
   refuse as open,
   refuse as readFile,

@@ -1,38 +1,146 @@
-// safetensors on disk, tensor by tensor: host memory never holds a whole model. Node only.
+// safetensors on disk, read in pieces of bounded size: host memory never holds a whole model. Node only.
 import type { FileHandle } from "node:fs/promises";
 import { FormatError } from "../gpu/errors.ts";
 import { fromBytes } from "./create.ts";
-import { readJson, writeFileWith } from "./files.ts";
-import { type Header, headerLength, ownDType, parseHeader, writeHeader } from "./safetensors.ts";
-import type { Tensor } from "./tensor.ts";
+import { bytesPerElement, type DType, decode, encode } from "./dtype.ts";
+import { writeFileWith } from "./files.ts";
+import {
+  type Entry,
+  type Header,
+  headerLength,
+  ownDType,
+  parseHeader,
+  writeHeader,
+} from "./safetensors.ts";
+import { type Shape, sizeOf } from "./shape.ts";
+import { Tensor } from "./tensor.ts";
 
-const INDEX = "model.safetensors.index.json";
-const WHOLE = "model.safetensors";
+/** The most that is read at once. */
+export const PIECE_BYTES = 8 * 2 ** 20;
+/** How much may wait in the driver's staging memory before we wait for it. */
+const IN_FLIGHT_BYTES = 64 * 2 ** 20;
 
-async function open(path: string): Promise<{ file: FileHandle; header: Header }> {
-  const fs = await import("./disk.node.ts");
-  let file: FileHandle;
-  try {
-    file = await fs.open(path, "r");
-  } catch (error) {
-    throw new FormatError(`safetensors: ${path} cannot be read: ${(error as Error).message}.`);
+/** An open file: its header, and its tensors' bytes in pieces. */
+export class SafetensorsFile {
+  private waiting = 0;
+  private scratch: Uint8Array<ArrayBuffer> | null = null;
+
+  private constructor(
+    readonly path: string,
+    readonly header: Header,
+    private readonly file: FileHandle,
+  ) {}
+
+  /** Opens a file and checks its header. Throws FormatError where anything is wrong. */
+  static async open(path: string): Promise<SafetensorsFile> {
+    const fs = await import("./disk.node.ts");
+    let file: FileHandle;
+    try {
+      file = await fs.open(path, "r");
+    } catch (error) {
+      throw new FormatError(`safetensors: ${path} cannot be read: ${(error as Error).message}.`);
+    }
+    try {
+      const { size } = await file.stat();
+      const length = headerLength(path, await bytesAt(file, path, 0, Math.min(8, size)), size);
+      const header = parseHeader(path, await bytesAt(file, path, 8, length), size);
+      return new SafetensorsFile(path, header, file);
+    } catch (error) {
+      await file.close();
+      throw error;
+    }
   }
-  try {
-    const { size } = await file.stat();
-    const length = headerLength(path, await readAt(file, 0, Math.min(8, size)), size);
-    const header = parseHeader(path, await readAt(file, 8, length), size);
-    return { file, header };
-  } catch (error) {
-    await file.close();
-    throw error;
+
+  /** The entry of a tensor and the library's name of its type. */
+  entry(name: string): Entry & { own: DType } {
+    const entry = this.header.entries.get(name);
+    if (entry) return { ...entry, own: ownDType(this.path, name, entry.dtype) };
+    throw new FormatError(`safetensors: ${this.path} holds no ${name}, which its index promises.`);
+  }
+
+  /** The bytes of a range, piece after piece; each piece is good until the next is asked for. */
+  async *pieces(begin: number, end: number): AsyncGenerator<Uint8Array<ArrayBuffer>> {
+    this.scratch ??= new Uint8Array(PIECE_BYTES);
+    for (let at = begin; at < end; at += PIECE_BYTES) {
+      const piece = this.scratch.subarray(0, Math.min(PIECE_BYTES, end - at));
+      await fillFrom(this.file, this.path, at, piece);
+      yield piece;
+    }
+  }
+
+  /** Reads a tensor as it is stored. It outlives scopes. */
+  async load(name: string): Promise<Tensor> {
+    const { begin, end, shape, own } = this.entry(name);
+    if (end - begin <= PIECE_BYTES) {
+      const bytes = await bytesAt(this.file, this.path, begin, end - begin);
+      return fromBytes(bytes, shape, own, "loadSafetensors").persist();
+    }
+    const t = Tensor.empty("loadSafetensors", shape, own).persist();
+    try {
+      await this.fill(t, name);
+    } catch (error) {
+      t.dispose();
+      throw error;
+    }
+    return t;
+  }
+
+  /**
+   * Reads a tensor's elements into one that is there, converting them where the types differ.
+   * @param t  of the size of the stored tensor
+   */
+  async fill(t: Tensor, name: string): Promise<void> {
+    const { begin, end, own } = this.entry(name);
+    const { gpu, block, byteOffset } = t.storage;
+    let at = byteOffset;
+    for await (const piece of this.pieces(begin, end)) {
+      const bytes = own === t.dtype ? piece : encode(decode(piece, own), t.dtype);
+      gpu.stream.write(block, at, wholeWords(bytes));
+      at += bytes.length;
+      this.waiting += bytes.length;
+      if (this.waiting < IN_FLIGHT_BYTES) continue;
+      await gpu.sync();
+      this.waiting = 0;
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.file.close();
   }
 }
 
-async function readAt(file: FileHandle, position: number, length: number): Promise<Uint8Array> {
+/** Bytes padded with zeros to a multiple of 4, as the GPU wants them. */
+function wholeWords(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
+  if (bytes.length % 4 === 0) return bytes as Uint8Array<ArrayBuffer>;
+  const padded = new Uint8Array(Math.ceil(bytes.length / 4) * 4);
+  padded.set(bytes);
+  return padded;
+}
+
+async function bytesAt(
+  file: FileHandle,
+  path: string,
+  position: number,
+  length: number,
+): Promise<Uint8Array> {
   const bytes = new Uint8Array(length);
-  const { bytesRead } = await file.read(bytes, 0, length, position);
-  if (bytesRead === length) return bytes;
-  throw new FormatError(`safetensors: the file ended after ${position + bytesRead} bytes.`);
+  await fillFrom(file, path, position, bytes);
+  return bytes;
+}
+
+async function fillFrom(
+  file: FileHandle,
+  path: string,
+  position: number,
+  target: Uint8Array,
+): Promise<void> {
+  for (let done = 0; done < target.length; ) {
+    const { bytesRead } = await file.read(target, done, target.length - done, position + done);
+    if (bytesRead === 0) {
+      throw new FormatError(`safetensors: ${path} ended after ${position + done} bytes.`);
+    }
+    done += bytesRead;
+  }
 }
 
 /**
@@ -44,20 +152,12 @@ export async function loadSafetensors(
   path: string,
   names?: readonly string[],
 ): Promise<Map<string, Tensor>> {
-  const { file, header } = await open(path);
+  const file = await SafetensorsFile.open(path);
   const loaded = new Map<string, Tensor>();
   try {
-    const wanted = names ?? [...header.entries.keys()];
-    const dtypes = wanted.map((name) => {
-      const entry = header.entries.get(name);
-      if (entry) return ownDType(path, name, entry.dtype);
-      throw new FormatError(`safetensors: ${path} holds no ${name}, which its index promises.`);
-    });
-    for (const [i, name] of wanted.entries()) {
-      const { begin, end, shape } = header.entries.get(name)!;
-      const bytes = await readAt(file, begin, end - begin);
-      loaded.set(name, fromBytes(bytes, shape, dtypes[i]!, "loadSafetensors").persist());
-    }
+    const wanted = names ?? [...file.header.entries.keys()];
+    for (const name of wanted) file.entry(name);
+    for (const name of wanted) loaded.set(name, await file.load(name));
     return loaded;
   } catch (error) {
     for (const t of loaded.values()) t.dispose();
@@ -69,45 +169,33 @@ export async function loadSafetensors(
 
 /** The strings that stand beside the tensors of a file. */
 export async function readMetadata(path: string): Promise<Record<string, string>> {
-  const { file, header } = await open(path);
+  const file = await SafetensorsFile.open(path);
   await file.close();
-  return header.metadata;
+  return file.header.metadata;
 }
 
-/** Loads a model's tensors from a folder: one file, or shards with an index. */
-export async function loadModelTensors(folder: string): Promise<Map<string, Tensor>> {
-  const { existsSync } = await import("./disk.node.ts");
-  if (!existsSync(`${folder}/${INDEX}`)) return loadSafetensors(`${folder}/${WHOLE}`);
-  const loaded = new Map<string, Tensor>();
-  try {
-    for (const [shard, names] of await readIndex(`${folder}/${INDEX}`)) {
-      for (const [name, t] of await loadSafetensors(`${folder}/${shard}`, names)) {
-        loaded.set(name, t);
-      }
-    }
-    return loaded;
-  } catch (error) {
-    for (const t of loaded.values()) t.dispose();
-    throw error;
-  }
+/** A tensor that is to be written: its bytes are asked for when their turn has come. */
+export interface Part {
+  dtype: DType;
+  shape: Shape;
+  bytes: () => Promise<Uint8Array>;
 }
 
-/** The names in each shard. Shards must lie in the index's own folder. */
-async function readIndex(path: string): Promise<Map<string, string[]>> {
-  const { weight_map: map } = await readJson(path);
-  if (typeof map !== "object" || map === null || Array.isArray(map)) {
-    throw new FormatError(`safetensors: ${path} has no weight_map.`);
-  }
-  const shards = new Map<string, string[]>();
-  for (const [name, shard] of Object.entries(map)) {
-    if (typeof shard !== "string" || !/^[\w][\w.-]*\.safetensors$/.test(shard)) {
-      const expected = "the name of a .safetensors file beside the index";
-      const got = JSON.stringify(shard);
-      throw new FormatError({ op: "safetensors", arg: `${name} in ${path}`, expected, got });
-    }
-    shards.set(shard, [...(shards.get(shard) ?? []), name]);
-  }
-  return shards;
+/**
+ * Writes tensors to a file one after the other, each made when its turn has come. The file appears
+ * whole or not at all.
+ * @param metadata  strings that stand beside them
+ */
+export async function writeSafetensors(
+  path: string,
+  parts: ReadonlyMap<string, Part>,
+  metadata: Record<string, string> = {},
+): Promise<void> {
+  const { header, order } = writeHeader(parts, metadata);
+  await writeFileWith(path, async (write) => {
+    await write(header);
+    for (const name of order) await write(await parts.get(name)!.bytes());
+  });
 }
 
 /**
@@ -119,9 +207,13 @@ export async function saveSafetensors(
   tensors: Readonly<Record<string, Tensor>>,
   metadata: Record<string, string> = {},
 ): Promise<void> {
-  const { header, order } = writeHeader(new Map(Object.entries(tensors)), metadata);
-  await writeFileWith(path, async (write) => {
-    await write(header);
-    for (const name of order) await write(await tensors[name]!.rawBytes());
-  });
+  const parts = Object.entries(tensors).map(
+    ([name, t]) => [name, { dtype: t.dtype, shape: t.shape, bytes: () => t.rawBytes() }] as const,
+  );
+  await writeSafetensors(path, new Map(parts), metadata);
+}
+
+/** Bytes that a tensor of a file takes in another type. */
+export function bytesAs({ shape }: Entry, dtype: DType): number {
+  return sizeOf(shape) * bytesPerElement(dtype);
 }

@@ -2,12 +2,12 @@ import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { equal, is, ok } from "uvu/assert";
+import { loadModelTensors } from "../../src/tensor/checkpoint.ts";
 import { tensor } from "../../src/tensor/create.ts";
 import { DTYPES } from "../../src/tensor/dtype.ts";
 import { duplicateKey } from "../../src/tensor/json.ts";
 import { readSafetensors } from "../../src/tensor/safetensors.ts";
 import {
-  loadModelTensors,
   loadSafetensors,
   readMetadata,
   saveSafetensors,
