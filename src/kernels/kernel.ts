@@ -27,6 +27,8 @@ export interface Launch {
   constants?: Readonly<Record<string, number>>;
   /** Values for top-level `const` and `alias` lines. */
   defines?: Defines;
+  /** What the dispatch is called in profiles. Default: the entry point. */
+  label?: string;
 }
 
 const PARAMS_LINE = /^var<immediate> +params *: *Params *;/m;
@@ -60,7 +62,7 @@ export class Kernel {
     for (const t of tensors) checkDevice(entry, t);
     const params = this.pack(entry, launch.params ?? {});
     device.stream.dispatch({
-      label: entry,
+      label: launch.label ?? entry,
       pipeline,
       bindGroup: bindGroup(device, layout, layoutId, bound, tensors),
       params,

@@ -1,14 +1,12 @@
-// Low-rank linear: its products, composed. x: [..., in], W: [out, in] (or [in, out] where transposed),
+// Low-rank linear: two products forward, four backward, dropout inside them. x: [..., in], W: [out, in] (or [in, out] where transposed),
 // A: [r, in], B: [out, r], S: [rows, r]
 import { DTypeError, ShapeError } from "../gpu/errors.ts";
 import type { Key } from "../tensor/philox.ts";
 import { format } from "../tensor/shape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
-import { accumulate } from "./accumulate.ts";
 import { rowsOf } from "./axes.ts";
 import { checkDType, checkRank, checkShapeIs } from "./check.ts";
-import { dropoutForward } from "./dropout.ts";
-import { matmulForward } from "./matmul.ts";
+import { type Drop, matmulForward } from "./matmul.ts";
 
 /** How a call is meant: the scale of the update, how W is stored, what is dropped. */
 export interface LoraPlan {
@@ -53,11 +51,14 @@ export function checkLoraLinear(
   if (bias) checkShapeIs(op, "bias", bias, [out], "[out]");
 }
 
-function dropped(x: Tensor, { p, key }: LoraPlan): Tensor {
-  return p > 0 ? dropoutForward(x, p, key) : x;
+function dropOf({ p, key }: LoraPlan): { drop?: Drop } {
+  return p > 0 ? { drop: { p, key } } : {};
 }
 
-/** y = x·Wᵀ + bias + s·S·Bᵀ, and S = D(x)·Aᵀ, which backward needs. */
+/**
+ * y = x·Wᵀ + bias + S·Bᵀ, one product that is in + r deep, and S = s·D(x)·Aᵀ, which backward needs.
+ * Products with r columns are computed transposed, with r rows: see `NARROW` in matmul.ts.
+ */
 export function loraLinearForward(
   x: Tensor,
   W: Tensor,
@@ -67,16 +68,28 @@ export function loraLinearForward(
   plan: LoraPlan,
 ): { y: Tensor; S: Tensor } {
   const rows = rowsOf(x); // [n, in]
-  const S = matmulForward(dropped(rows, plan), A, { transposeB: true }); // [n, r]
+  const S = matmulForward(A, rows, {
+    ...{ transposeB: true, transposeY: true, alpha: plan.scale, label: "lora_linear_forward_s" },
+    ...dropOf(plan),
+  }); // [n, r]
   const y = matmulForward(rows, W, {
     transposeB: !plan.transposed,
     ...(bias ? { bias } : {}),
+    tail: { p: S, q: B, transposeQ: true },
+    label: "lora_linear_forward",
   }); // [n, out]
-  matmulForward(S, B, { transposeB: true, alpha: plan.scale, into: y });
   return { y: y.view([...x.shape.slice(0, -1), B.shape[0]!]), S };
 }
 
-/** dx = dy·W + D'(dS·A), with dS = s·dy·B. */
+/** dS = s·dy·B [n, r], which dx and dA share. */
+export function loraLinearBackwardS(dy: Tensor, B: Tensor, scale: number): Tensor {
+  return matmulForward(B, rowsOf(dy), {
+    ...{ transposeA: true, transposeB: true, transposeY: true, alpha: scale },
+    label: "lora_linear_backward_s",
+  });
+}
+
+/** dx = D'(dS·A) + dy·W: the dropped part first, then the base on top of it. */
 export function loraLinearBackwardX(
   dy: Tensor,
   dS: Tensor,
@@ -85,26 +98,29 @@ export function loraLinearBackwardX(
   plan: LoraPlan,
   shape: readonly number[],
 ): Tensor {
-  const rows = rowsOf(dy);
-  const dx = matmulForward(rows, W, { transposeB: plan.transposed }); // [n, in]
-  if (plan.p === 0) matmulForward(dS, A, { into: dx });
-  else accumulate(dx, dropoutForward(matmulForward(dS, A, {}), plan.p, plan.key));
+  const dx = matmulForward(rowsOf(dy), W, {
+    transposeB: plan.transposed,
+    tail: { p: dS, q: A },
+    ...dropOf(plan),
+    label: "lora_linear_backward_x",
+  });
   return dx.view(shape);
-}
-
-/** dS = s·dy·B [n, r], which dx and dA share. */
-export function loraLinearBackwardS(dy: Tensor, B: Tensor, scale: number): Tensor {
-  return matmulForward(rowsOf(dy), B, { alpha: scale });
 }
 
 /** dA = dSᵀ·D(x). */
 export function loraLinearBackwardA(dS: Tensor, x: Tensor, plan: LoraPlan): Tensor {
-  return matmulForward(dS, dropped(rowsOf(x), plan), { transposeA: true });
+  return matmulForward(dS, rowsOf(x), {
+    transposeA: true,
+    ...dropOf(plan),
+    label: "lora_linear_backward_a",
+  });
 }
 
-/** dB = s·dyᵀ·S. */
-export function loraLinearBackwardB(dy: Tensor, S: Tensor, scale: number): Tensor {
-  return matmulForward(rowsOf(dy), S, { transposeA: true, alpha: scale });
+/** dB = dyᵀ·S. */
+export function loraLinearBackwardB(dy: Tensor, S: Tensor): Tensor {
+  return matmulForward(S, rowsOf(dy), {
+    ...{ transposeA: true, transposeY: true, label: "lora_linear_backward_b" },
+  });
 }
 
 /** dW of a base that is not frozen: dyᵀ·x, or xᵀ·dy where W is stored transposed. */

@@ -1,18 +1,14 @@
-// Matrix product: checks, choice of a kernel, dispatch. op(a): [..., M, K], op(b): [..., K, N]
-import { LimitError, ShapeError } from "../gpu/errors.ts";
+// Matrix product: checks and shapes. op(a): [..., M, K], op(b): [..., K, N]
+import { LimitError, ShapeError, ValueError } from "../gpu/errors.ts";
 import { zeros } from "../tensor/create.ts";
+import type { Key } from "../tensor/philox.ts";
 import { broadcastShapes, format, sizeOf } from "../tensor/shape.ts";
-import { Tensor } from "../tensor/tensor.ts";
+import type { Tensor } from "../tensor/tensor.ts";
 import { checkDType, checkRank, checkShapeIs } from "./check.ts";
-import { grid, ownKernel } from "./kernel.ts";
-import { kernelPath } from "./path.ts";
+import { launchMatmul, type Sizes } from "./matmul_launch.ts";
 
-const naive = ownKernel("matmul.naive");
-const register = ownKernel("matmul.register");
-
-/** lavapipe ends loops after 65,535 iterations; longer sums take several dispatches. */
-const MOST_ITERATIONS = 60_000;
-const DTYPES: Record<string, number> = { f32: 0, f16: 1, bf16: 2 };
+/** Columns of y up to which it pays to compute its transpose. */
+const NARROW = 16;
 
 export interface MatmulOptions {
   /** a is stored [..., K, M]. */
@@ -25,19 +21,36 @@ export interface MatmulOptions {
   alpha?: number;
   /** Adds the product to this tensor in place of a new one. */
   into?: Tensor;
+  /** The result is stored [..., N, M]. */
+  transposeY?: boolean;
+  /** Makes the sum deeper by a second product: low-rank updates. For one matrix and alpha 1. */
+  tail?: Tail;
+  /** Drops elements of b as it is stored, or of the tail's product where there is one. */
+  drop?: Drop;
+  /** What dispatches are called in profiles and errors. */
+  label?: string;
 }
 
-interface Sizes {
-  M: number;
-  N: number;
-  K: number;
-  batch: number[];
-  /** Elements from one matrix to the next; 0 where one serves all. */
-  aBatch: number;
-  bBatch: number;
+/** p · op(q), added to the product. */
+export interface Tail {
+  /** [M, R] of f32 */
+  p: Tensor;
+  /** [R, N] of f32, or [N, R] where `transposeQ` */
+  q: Tensor;
+  transposeQ?: boolean;
 }
 
-function checkSizes(a: Tensor, b: Tensor, { transposeA, transposeB }: MatmulOptions): Sizes {
+/** The elements that `dropoutForward(x, p, key)` drops, the others times 1/(1 − p). */
+export interface Drop {
+  p: number;
+  key: Key;
+}
+
+function checkSizes(
+  a: Tensor,
+  b: Tensor,
+  { transposeA, transposeB }: MatmulOptions,
+): Sizes & { batch: number[] } {
   const op = "matmul";
   checkDType(op, "a", a, "f32");
   checkDType(op, "b", b, "f32", "f16", "bf16");
@@ -62,7 +75,8 @@ function checkSizes(a: Tensor, b: Tensor, { transposeA, transposeB }: MatmulOpti
     const hint = "Make its copies with `broadcastTo` first.";
     throw new ShapeError({ op, arg, expected, got: format(lead), hint });
   };
-  return { M, N, K, batch, aBatch: step(aLead, M * K, "a"), bBatch: step(bLead, K * N, "b") };
+  const [aBatch, bBatch] = [step(aLead, M * K, "a"), step(bLead, K * N, "b")];
+  return { M, N, K, batch, count, aBatch, bBatch };
 }
 
 /**
@@ -73,67 +87,43 @@ function checkSizes(a: Tensor, b: Tensor, { transposeA, transposeB }: MatmulOpti
  */
 export function matmulForward(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tensor {
   const sizes = checkSizes(a, b, options);
-  const { M, N, K, batch } = sizes;
-  const { bias, into } = options;
-  const shape = [...batch, M, N];
+  const { M, N, K, batch, count } = sizes;
+  const { bias, into, transposeY } = options;
+  const shape = transposeY ? [...batch, N, M] : [...batch, M, N];
   if (bias) {
     checkDType("matmul", "bias", bias, "f32");
     checkShapeIs("matmul", "bias", bias, [N], "[N]");
   }
   if (into) checkShapeIs("matmul", "into", into, shape);
-  const count = sizeOf(batch);
   if (count > 65_535) {
     const facts = { arg: "the batch", expected: "at most 65535 matrices", got: `${count}` };
     throw new LimitError({ op: "matmul", ...facts });
   }
-  if (K === 0 && !bias) return into ?? zeros(shape);
-  const y = into ?? Tensor.empty("matmul", shape, "f32");
-  if (y.size > 0) launch(a, b, y, sizes, options);
-  return y;
+  if (options.tail) checkTail(options.tail, sizes, options);
+  const isEmpty = count * M * N === 0 || (K === 0 && !bias && !options.tail);
+  if (isEmpty) return into ?? zeros(shape);
+  // A narrow y would leave most of a tile's columns idle: then it is computed transposed.
+  const narrow = N <= NARROW && N < M && b.dtype === "f32";
+  if (!narrow || bias || options.tail || options.drop)
+    return launchMatmul(a, b, shape, sizes, options);
+  const turned = { ...sizes, M: N, N: M, aBatch: sizes.bBatch, bBatch: sizes.aBatch };
+  return launchMatmul(b, a, shape, turned, {
+    ...options,
+    transposeA: !options.transposeB,
+    transposeB: !options.transposeA,
+    transposeY: !transposeY,
+  });
 }
 
-/** Whether all loads and stores can be vec4. */
-function isAligned(b: Tensor, { M, N, K }: Sizes, { transposeA, transposeB }: MatmulOptions) {
-  const bytes = b.storage.byteOffset % 16 === 0;
-  return (
-    bytes && N % 4 === 0 && K % 4 === 0 && (!transposeA || M % 4 === 0) && (transposeB || N > 0)
-  );
-}
-
-function launch(a: Tensor, b: Tensor, y: Tensor, sizes: Sizes, options: MatmulOptions): void {
-  const { M, N, K, batch, aBatch, bBatch } = sizes;
-  const { transposeA = false, transposeB = false, bias, alpha = 1, into } = options;
-  const fast = kernelPath() !== "plain" && isAligned(b, sizes, options);
-  const constants = {
-    TRANSPOSE_A: Number(transposeA),
-    TRANSPOSE_B: Number(transposeB),
-    DTYPE_B: DTYPES[b.dtype]!,
-  };
-  const count = sizeOf(batch);
-  const perDispatch = MOST_ITERATIONS * (fast ? 4 : 1);
-  for (let start = 0; start === 0 || start < K; start += perDispatch) {
-    const params = {
-      M,
-      N,
-      K,
-      k_start: start,
-      k_end: Math.min(K, start + perDispatch),
-      a_batch: aBatch,
-      b_batch: bBatch,
-      accumulate: Number(Boolean(into) || start > 0),
-      has_bias: Number(Boolean(bias) && start === 0),
-      alpha,
-    };
-    // Every binding needs a buffer: a stands in for an absent bias, which is never read.
-    const tensors = { a, b, bias: bias ?? a, y };
-    if (fast) {
-      const blocks = Math.ceil(N / 8) * Math.ceil(M / 4);
-      const groups = [...grid(Math.ceil(blocks / 32)), count] as const;
-      const all = { ...tensors, b_pairs: b };
-      register.run("matmul_register", { tensors: all, params, constants, groups });
-    } else {
-      const groups = [Math.ceil(N / 8), Math.ceil(M / 8), count] as const;
-      naive.run("matmul_naive", { tensors, params, constants, groups });
-    }
-  }
+function checkTail({ p, q, transposeQ }: Tail, { M, N, count }: Sizes, { alpha }: MatmulOptions) {
+  const op = "matmul";
+  checkDType(op, "p", p, "f32");
+  checkDType(op, "q", q, "f32");
+  checkRank(op, "p", p, 2, "[M, R]");
+  const R = p.shape[1]!;
+  checkShapeIs(op, "p", p, [M, R], "[M, R]");
+  checkShapeIs(op, "q", q, transposeQ ? [N, R] : [R, N], transposeQ ? "[N, R]" : "[R, N]");
+  if (count === 1 && (alpha ?? 1) === 1) return;
+  const expected = "of a single product with alpha 1";
+  throw new ValueError({ op, arg: "tail", expected, got: `${count} products, alpha ${alpha}` });
 }

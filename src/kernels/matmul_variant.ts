@@ -16,14 +16,16 @@ export interface MatmulWork {
   work: number;
   /** All stored rows are whole vec4. */
   aligned: boolean;
+  transposeY: boolean;
 }
 
-// A subgroup kernel takes lavapipe 1 to 2 seconds to compile once. Below this much work the others
-// lose less than a millisecond a call; unaligned shapes need a variant of their own, so more.
-const WORTH_COMPILING = 2 ** 21;
-const WORTH_COMPILING_UNALIGNED = 2 ** 24;
+// A subgroup kernel takes a software device 0.3 to 2 seconds to compile once, less the fewer rows it has.
+// Below this much work the others lose less than 0.1 ms a call; unaligned shapes need a variant of
+// their own, so more.
+const WORTH_COMPILING = 2 ** 15; // for each row of the tile
+const UNALIGNED = 8;
 // A staged tile has 64 rows and columns: with few of them most of it idles.
-const LEAST_STAGED = 16;
+const LEAST_STAGED = 8;
 
 let forced: MatmulVariant | null = null;
 
@@ -38,15 +40,20 @@ export function matmulVariants(): MatmulVariant[] {
   return ["naive", "register", "staged", ...(lanes ? ([`subgroup${lanes}`] as const) : [])];
 }
 
-export function chooseVariant({ M, N, work, aligned }: MatmulWork): MatmulVariant {
-  const simple = aligned ? "register" : "naive";
+export function chooseVariant({ M, N, work, aligned, transposeY }: MatmulWork): MatmulVariant {
+  const simple = aligned && !transposeY ? "register" : "naive";
   if (forced) return forced === "register" ? simple : forced;
   if (kernelPath() === "plain") return "naive";
   const device = gpu("matmul");
   if (device.adapterClass === "gpu") return Math.min(M, N) < LEAST_STAGED ? simple : "staged";
   const lanes = shuffleLanes(device);
-  const enough = aligned ? WORTH_COMPILING : WORTH_COMPILING_UNALIGNED;
+  const enough = WORTH_COMPILING * tileRows(M) * (aligned ? 1 : UNALIGNED);
   return lanes && (work >= enough || kernelPath() === "fast") ? `subgroup${lanes}` : simple;
+}
+
+/** Rows of a subgroup kernel's tile: no more than are needed. */
+export function tileRows(M: number): number {
+  return [4, 8, 16].find((rows) => M <= rows) ?? 32;
 }
 
 /** Lanes of the device's subgroups where a kernel is written for that many. */

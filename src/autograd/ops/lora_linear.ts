@@ -27,7 +27,7 @@ const rule = op("lora_linear", {
       needsW ? loraLinearBackwardWeight(dy, x, transposed) : null,
       needsBias ? biasGradient(dy) : null,
       needsA ? loraLinearBackwardA(dS!, x, plan) : null,
-      needsB ? loraLinearBackwardB(dy, S, scale) : null,
+      needsB ? loraLinearBackwardB(dy, S) : null,
     ];
   },
 });

@@ -1,6 +1,6 @@
+// requires: philox
 // Matrix product for software devices whose subgroups have 4 lanes (SwiftShader). Not for GPUs.
-// Formula, shapes and switches as in matmul.naive.wgsl. With splits of K, y is [batch, splits, M, N]: the
-// host adds the splits up, and bias enters the first alone.
+// Formula, shapes and switches as in matmul.naive.wgsl.
 //
 // A workgroup is one subgroup and computes ROWS × 32 elements of y, in registers: a lane owns
 // 4 neighbouring columns in each half of 16. For every 4 terms of the sum, each lane loads 8 vectors of a and of b; a
@@ -12,34 +12,61 @@ enable subgroups;
 
 override TRANSPOSE_A: bool = false;
 override TRANSPOSE_B: bool = false;
+override TRANSPOSE_Q: bool = false;
 override WIDE_A: bool = true; // stored rows of a are whole vec4
 override WIDE_B: bool = true; // stored rows of b are whole vec4, or four packed values
+override WIDE_TAIL: bool = true; // stored rows of p and q are whole vec4
+override WIDE_Y: bool = true; // rows of y are whole vec4, and y is not transposed
 override RAGGED_K: bool = false; // K is no multiple of 4
 override DTYPE_B: u32 = 0; // 0 f32, 1 f16, 2 bf16
 override ROWS: u32 = 32; // 4, 8, 16 or 32
-override ACCUMULATE: bool = false;
+override TAIL: bool = false;
+override DROP: u32 = 0; // 0 nothing, 1 b, 2 the tail
 
 struct Params {
   M: u32,
   N: u32,
   K: u32,
+  R: u32, // terms of the tail
   k_slice: u32, // terms of the sum in each split, a multiple of 4
   splits: u32,
   a_batch: u32, // elements from one matrix to the next; 0 where one serves all
   b_batch: u32,
   has_bias: u32,
+  accumulate: u32,
+  transpose_y: u32,
   alpha: f32,
+  key0: u32,
+  key1: u32,
+  threshold: u32,
+  keep: f32,
 }
 
-// a and b are each bound in the widths in which they may be read.
+// a, b and y are each bound in the widths in which they may be used.
 @group(0) @binding(0) var<storage> a4: array<vec4<f32>>;
 @group(0) @binding(1) var<storage> a1: array<f32>;
 @group(0) @binding(2) var<storage> b4: array<vec4<f32>>;
 @group(0) @binding(3) var<storage> b2: array<vec2<u32>>;
 @group(0) @binding(4) var<storage> b1: array<u32>;
-@group(0) @binding(5) var<storage> bias: array<f32>;
-@group(0) @binding(6) var<storage, read_write> y: array<f32>;
+@group(0) @binding(5) var<storage> p: array<vec4<f32>>;
+@group(0) @binding(6) var<storage> q: array<vec4<f32>>;
+@group(0) @binding(7) var<storage> bias: array<f32>;
+@group(0) @binding(8) var<storage, read_write> y4: array<vec4<f32>>;
+@group(0) @binding(9) var<storage, read_write> y1: array<f32>;
 var<immediate> params: Params;
+
+// Which of four neighbours from element `at` on stay.
+fn kept(at: u32, wide: bool) -> vec4<bool> {
+  let key = vec2(params.key0, params.key1);
+  if (wide) {
+    return philox4x32(vec4(at / 4u, 0u, 0u, 0u), key) >= vec4(params.threshold);
+  }
+  var stays: vec4<bool>;
+  for (var j = 0u; j < 4u; j++) {
+    stays[j] = philox4x32(vec4((at + j) / 4u, 0u, 0u, 0u), key)[(at + j) % 4u] >= params.threshold;
+  }
+  return stays;
+}
 
 // Four elements of a from `at` on, of which the first `left` belong to the matrix; 0 for the others.
 fn read_a(at: u32, left: u32) -> vec4<f32> {
@@ -70,26 +97,44 @@ fn read_b1(at: u32) -> f32 {
 }
 
 fn read_b(at: u32, left: u32) -> vec4<f32> {
-  if (WIDE_B) {
-    var v: vec4<f32>;
-    if (DTYPE_B == 0u) {
-      v = b4[at / 4u];
-    } else {
-      let words = b2[at / 4u];
-      v = vec4(unpack(words.x), unpack(words.y));
-    }
-    if (RAGGED_K) {
-      return select(vec4<f32>(), v, left > 0u);
-    }
-    return v;
+  var v: vec4<f32>;
+  if (!WIDE_B) {
+    v = vec4(read_b1(at), read_b1(at + 1u), read_b1(at + 2u), read_b1(at + 3u));
+    v = select(vec4<f32>(), v, vec4(0u, 1u, 2u, 3u) < vec4(left));
+  } else if (DTYPE_B == 0u) {
+    v = b4[at / 4u];
+  } else {
+    let words = b2[at / 4u];
+    v = vec4(unpack(words.x), unpack(words.y));
   }
-  let v = vec4(read_b1(at), read_b1(at + 1u), read_b1(at + 2u), read_b1(at + 3u));
+  if (WIDE_B && RAGGED_K) {
+    v = select(vec4<f32>(), v, left > 0u);
+  }
+  if (DROP == 1u) {
+    return select(vec4<f32>(), params.keep * v, kept(at, WIDE_B));
+  }
+  return v;
+}
+
+fn read_p(at: u32, left: u32) -> vec4<f32> {
+  if (WIDE_TAIL) {
+    return p[at / 4u];
+  }
+  let v = vec4(p[at / 4u][at % 4u], p[(at + 1u) / 4u][(at + 1u) % 4u], p[(at + 2u) / 4u][(at + 2u) % 4u], p[(at + 3u) / 4u][(at + 3u) % 4u]);
   return select(vec4<f32>(), v, vec4(0u, 1u, 2u, 3u) < vec4(left));
 }
 
-// How many of four elements from `at` on lie below `end`, for line k of the sum.
-fn left_of(at: u32, end: u32, k: u32) -> u32 {
-  return select(0u, end - min(at, end), k < params.K);
+fn read_q(at: u32, left: u32) -> vec4<f32> {
+  if (WIDE_TAIL) {
+    return q[at / 4u];
+  }
+  let v = vec4(q[at / 4u][at % 4u], q[(at + 1u) / 4u][(at + 1u) % 4u], q[(at + 2u) / 4u][(at + 2u) % 4u], q[(at + 3u) / 4u][(at + 3u) % 4u]);
+  return select(vec4<f32>(), v, vec4(0u, 1u, 2u, 3u) < vec4(left));
+}
+
+// How many of four elements from `at` on lie below `end`, for term k of `terms`.
+fn left_of(at: u32, end: u32, k: u32, terms: u32) -> u32 {
+  return select(0u, end - min(at, end), k < terms);
 }
 
 // The lane's vectors of a for the terms k to k + 3. Straight: rows m, m + 4, …; `start` has the first
@@ -98,10 +143,10 @@ fn load_a(start: vec4<u32>, m: u32, k: u32) -> mat4x4<f32> {
   if (TRANSPOSE_A) {
     let at = start.x + k * params.M;
     return transpose(mat4x4<f32>(
-      read_a(at, left_of(m, params.M, k)),
-      read_a(at + params.M, left_of(m, params.M, k + 1u)),
-      read_a(at + 2u * params.M, left_of(m, params.M, k + 2u)),
-      read_a(at + 3u * params.M, left_of(m, params.M, k + 3u)),
+      read_a(at, left_of(m, params.M, k, params.K)),
+      read_a(at + params.M, left_of(m, params.M, k + 1u, params.K)),
+      read_a(at + 2u * params.M, left_of(m, params.M, k + 2u, params.K)),
+      read_a(at + 3u * params.M, left_of(m, params.M, k + 3u, params.K)),
     ));
   }
   let left = params.K - k;
@@ -113,6 +158,20 @@ fn load_a(start: vec4<u32>, m: u32, k: u32) -> mat4x4<f32> {
   if (ROWS > 8u) {
     v[2] = read_a(start.z + k, left);
     v[3] = read_a(start.w + k, left);
+  }
+  return v;
+}
+
+fn load_p(start: vec4<u32>, k: u32) -> mat4x4<f32> {
+  let left = params.R - k;
+  var v: mat4x4<f32>;
+  v[0] = read_p(start.x + k, left);
+  if (ROWS > 4u) {
+    v[1] = read_p(start.y + k, left);
+  }
+  if (ROWS > 8u) {
+    v[2] = read_p(start.z + k, left);
+    v[3] = read_p(start.w + k, left);
   }
   return v;
 }
@@ -130,11 +189,49 @@ fn load_b(start: vec4<u32>, n: u32, k: u32) -> mat4x4<f32> {
   }
   let at = start.x + k * params.N;
   return mat4x4<f32>(
-    read_b(at, left_of(n, params.N, k)),
-    read_b(at + params.N, left_of(n, params.N, k + 1u)),
-    read_b(at + 2u * params.N, left_of(n, params.N, k + 2u)),
-    read_b(at + 3u * params.N, left_of(n, params.N, k + 3u)),
+    read_b(at, left_of(n, params.N, k, params.K)),
+    read_b(at + params.N, left_of(n, params.N, k + 1u, params.K)),
+    read_b(at + 2u * params.N, left_of(n, params.N, k + 2u, params.K)),
+    read_b(at + 3u * params.N, left_of(n, params.N, k + 3u, params.K)),
   );
+}
+
+fn load_q(start: vec4<u32>, n: u32, k: u32) -> mat4x4<f32> {
+  if (TRANSPOSE_Q) {
+    let left = params.R - k;
+    return transpose(mat4x4<f32>(
+      read_q(start.x + k, left),
+      read_q(start.y + k, left),
+      read_q(start.z + k, left),
+      read_q(start.w + k, left),
+    ));
+  }
+  let at = start.x + k * params.N;
+  return mat4x4<f32>(
+    read_q(at, left_of(n, params.N, k, params.R)),
+    read_q(at + params.N, left_of(n, params.N, k + 1u, params.R)),
+    read_q(at + 2u * params.N, left_of(n, params.N, k + 2u, params.R)),
+    read_q(at + 3u * params.N, left_of(n, params.N, k + 3u, params.R)),
+  );
+}
+
+// First elements of the lines that a lane reads, each `length` long; beyond the edge the last line again.
+fn starts_of_rows(start: u32, length: u32, m: u32) -> vec4<u32> {
+  return start + length * min(m + vec4(0u, 4u, 8u, 12u), vec4(params.M - 1u));
+}
+
+fn starts_of_columns(start: u32, length: u32, n: u32, transposed: bool, wide: bool) -> vec4<u32> {
+  if (transposed) {
+    return start + length * min(n + vec4(0u, 1u, 2u, 3u), vec4(params.N - 1u));
+  }
+  return vec4(start + select(n, min(n, params.N - 4u), wide));
+}
+
+fn starts_of_a(start: u32, m: u32) -> vec4<u32> {
+  if (TRANSPOSE_A) {
+    return vec4(start + select(m, min(m, params.M - 4u), WIDE_A));
+  }
+  return starts_of_rows(start, params.K, m);
 }
 
 // c + the product of one row of a with the lane's columns. The row lies in lane `lane` of `straight`,
@@ -149,15 +246,157 @@ fn row(c: vec4<f32>, w: mat4x4<f32>, straight: vec4<f32>, lane: u32, turned: vec
   return fma(vec4(v.w), w[3], fma(vec4(v.z), w[2], fma(vec4(v.y), w[1], fma(vec4(v.x), w[0], c))));
 }
 
+// The lane's part of y: left and right half.
+struct Tile {
+  c0l: vec4<f32>,
+  c0r: vec4<f32>,
+  c1l: vec4<f32>,
+  c1r: vec4<f32>,
+  c2l: vec4<f32>,
+  c2r: vec4<f32>,
+  c3l: vec4<f32>,
+  c3r: vec4<f32>,
+  c4l: vec4<f32>,
+  c4r: vec4<f32>,
+  c5l: vec4<f32>,
+  c5r: vec4<f32>,
+  c6l: vec4<f32>,
+  c6r: vec4<f32>,
+  c7l: vec4<f32>,
+  c7r: vec4<f32>,
+  c8l: vec4<f32>,
+  c8r: vec4<f32>,
+  c9l: vec4<f32>,
+  c9r: vec4<f32>,
+  c10l: vec4<f32>,
+  c10r: vec4<f32>,
+  c11l: vec4<f32>,
+  c11r: vec4<f32>,
+  c12l: vec4<f32>,
+  c12r: vec4<f32>,
+  c13l: vec4<f32>,
+  c13r: vec4<f32>,
+  c14l: vec4<f32>,
+  c14r: vec4<f32>,
+  c15l: vec4<f32>,
+  c15r: vec4<f32>,
+  c16l: vec4<f32>,
+  c16r: vec4<f32>,
+  c17l: vec4<f32>,
+  c17r: vec4<f32>,
+  c18l: vec4<f32>,
+  c18r: vec4<f32>,
+  c19l: vec4<f32>,
+  c19r: vec4<f32>,
+  c20l: vec4<f32>,
+  c20r: vec4<f32>,
+  c21l: vec4<f32>,
+  c21r: vec4<f32>,
+  c22l: vec4<f32>,
+  c22r: vec4<f32>,
+  c23l: vec4<f32>,
+  c23r: vec4<f32>,
+  c24l: vec4<f32>,
+  c24r: vec4<f32>,
+  c25l: vec4<f32>,
+  c25r: vec4<f32>,
+  c26l: vec4<f32>,
+  c26r: vec4<f32>,
+  c27l: vec4<f32>,
+  c27r: vec4<f32>,
+  c28l: vec4<f32>,
+  c28r: vec4<f32>,
+  c29l: vec4<f32>,
+  c29r: vec4<f32>,
+  c30l: vec4<f32>,
+  c30r: vec4<f32>,
+  c31l: vec4<f32>,
+  c31r: vec4<f32>,
+}
+
+// Four terms of the sum: rows of a in a and e, columns of b in w and x.
+fn step(c: ptr<function, Tile>, a: mat4x4<f32>, e: mat4x4<f32>, w: mat4x4<f32>, x: mat4x4<f32>) {
+  (*c).c0l = row((*c).c0l, w, a[0], 0u, a[0], 0u);
+  (*c).c0r = row((*c).c0r, x, a[0], 0u, a[0], 0u);
+  (*c).c1l = row((*c).c1l, w, a[0], 1u, a[1], 0u);
+  (*c).c1r = row((*c).c1r, x, a[0], 1u, a[1], 0u);
+  (*c).c2l = row((*c).c2l, w, a[0], 2u, a[2], 0u);
+  (*c).c2r = row((*c).c2r, x, a[0], 2u, a[2], 0u);
+  (*c).c3l = row((*c).c3l, w, a[0], 3u, a[3], 0u);
+  (*c).c3r = row((*c).c3r, x, a[0], 3u, a[3], 0u);
+  if (ROWS > 4u) {
+    (*c).c4l = row((*c).c4l, w, a[1], 0u, a[0], 1u);
+    (*c).c4r = row((*c).c4r, x, a[1], 0u, a[0], 1u);
+    (*c).c5l = row((*c).c5l, w, a[1], 1u, a[1], 1u);
+    (*c).c5r = row((*c).c5r, x, a[1], 1u, a[1], 1u);
+    (*c).c6l = row((*c).c6l, w, a[1], 2u, a[2], 1u);
+    (*c).c6r = row((*c).c6r, x, a[1], 2u, a[2], 1u);
+    (*c).c7l = row((*c).c7l, w, a[1], 3u, a[3], 1u);
+    (*c).c7r = row((*c).c7r, x, a[1], 3u, a[3], 1u);
+  }
+  if (ROWS > 8u) {
+    (*c).c8l = row((*c).c8l, w, a[2], 0u, a[0], 2u);
+    (*c).c8r = row((*c).c8r, x, a[2], 0u, a[0], 2u);
+    (*c).c9l = row((*c).c9l, w, a[2], 1u, a[1], 2u);
+    (*c).c9r = row((*c).c9r, x, a[2], 1u, a[1], 2u);
+    (*c).c10l = row((*c).c10l, w, a[2], 2u, a[2], 2u);
+    (*c).c10r = row((*c).c10r, x, a[2], 2u, a[2], 2u);
+    (*c).c11l = row((*c).c11l, w, a[2], 3u, a[3], 2u);
+    (*c).c11r = row((*c).c11r, x, a[2], 3u, a[3], 2u);
+    (*c).c12l = row((*c).c12l, w, a[3], 0u, a[0], 3u);
+    (*c).c12r = row((*c).c12r, x, a[3], 0u, a[0], 3u);
+    (*c).c13l = row((*c).c13l, w, a[3], 1u, a[1], 3u);
+    (*c).c13r = row((*c).c13r, x, a[3], 1u, a[1], 3u);
+    (*c).c14l = row((*c).c14l, w, a[3], 2u, a[2], 3u);
+    (*c).c14r = row((*c).c14r, x, a[3], 2u, a[2], 3u);
+    (*c).c15l = row((*c).c15l, w, a[3], 3u, a[3], 3u);
+    (*c).c15r = row((*c).c15r, x, a[3], 3u, a[3], 3u);
+  }
+  if (ROWS > 16u) {
+    (*c).c16l = row((*c).c16l, w, e[0], 0u, e[0], 0u);
+    (*c).c16r = row((*c).c16r, x, e[0], 0u, e[0], 0u);
+    (*c).c17l = row((*c).c17l, w, e[0], 1u, e[1], 0u);
+    (*c).c17r = row((*c).c17r, x, e[0], 1u, e[1], 0u);
+    (*c).c18l = row((*c).c18l, w, e[0], 2u, e[2], 0u);
+    (*c).c18r = row((*c).c18r, x, e[0], 2u, e[2], 0u);
+    (*c).c19l = row((*c).c19l, w, e[0], 3u, e[3], 0u);
+    (*c).c19r = row((*c).c19r, x, e[0], 3u, e[3], 0u);
+    (*c).c20l = row((*c).c20l, w, e[1], 0u, e[0], 1u);
+    (*c).c20r = row((*c).c20r, x, e[1], 0u, e[0], 1u);
+    (*c).c21l = row((*c).c21l, w, e[1], 1u, e[1], 1u);
+    (*c).c21r = row((*c).c21r, x, e[1], 1u, e[1], 1u);
+    (*c).c22l = row((*c).c22l, w, e[1], 2u, e[2], 1u);
+    (*c).c22r = row((*c).c22r, x, e[1], 2u, e[2], 1u);
+    (*c).c23l = row((*c).c23l, w, e[1], 3u, e[3], 1u);
+    (*c).c23r = row((*c).c23r, x, e[1], 3u, e[3], 1u);
+    (*c).c24l = row((*c).c24l, w, e[2], 0u, e[0], 2u);
+    (*c).c24r = row((*c).c24r, x, e[2], 0u, e[0], 2u);
+    (*c).c25l = row((*c).c25l, w, e[2], 1u, e[1], 2u);
+    (*c).c25r = row((*c).c25r, x, e[2], 1u, e[1], 2u);
+    (*c).c26l = row((*c).c26l, w, e[2], 2u, e[2], 2u);
+    (*c).c26r = row((*c).c26r, x, e[2], 2u, e[2], 2u);
+    (*c).c27l = row((*c).c27l, w, e[2], 3u, e[3], 2u);
+    (*c).c27r = row((*c).c27r, x, e[2], 3u, e[3], 2u);
+    (*c).c28l = row((*c).c28l, w, e[3], 0u, e[0], 3u);
+    (*c).c28r = row((*c).c28r, x, e[3], 0u, e[0], 3u);
+    (*c).c29l = row((*c).c29l, w, e[3], 1u, e[1], 3u);
+    (*c).c29r = row((*c).c29r, x, e[3], 1u, e[1], 3u);
+    (*c).c30l = row((*c).c30l, w, e[3], 2u, e[2], 3u);
+    (*c).c30r = row((*c).c30r, x, e[3], 2u, e[2], 3u);
+    (*c).c31l = row((*c).c31l, w, e[3], 3u, e[3], 3u);
+    (*c).c31r = row((*c).c31r, x, e[3], 3u, e[3], 3u);
+  }
+}
+
 fn put1(m: u32, n: u32, to: u32, value: f32) {
   if (n >= params.N) {
     return;
   }
-  let at = to + m * params.N + n;
-  if (ACCUMULATE) {
-    y[at] += value;
+  let at = to + select(m * params.N + n, n * params.M + m, params.transpose_y == 1u);
+  if (params.accumulate == 1u) {
+    y1[at] += value;
   } else {
-    y[at] = value;
+    y1[at] = value;
   }
 }
 
@@ -167,10 +406,19 @@ fn put(m: u32, n: u32, to: u32, extra: vec4<f32>, c: vec4<f32>) {
     return;
   }
   let v = params.alpha * c + extra;
-  put1(m, n, to, v.x);
-  put1(m, n + 1u, to, v.y);
-  put1(m, n + 2u, to, v.z);
-  put1(m, n + 3u, to, v.w);
+  if (!WIDE_Y) {
+    put1(m, n, to, v.x);
+    put1(m, n + 1u, to, v.y);
+    put1(m, n + 2u, to, v.z);
+    put1(m, n + 3u, to, v.w);
+  } else if (n < params.N) {
+    let at = (to + m * params.N + n) / 4u;
+    if (params.accumulate == 1u) {
+      y4[at] += v;
+    } else {
+      y4[at] = v;
+    }
+  }
 }
 
 fn bias_of(n: u32, split: u32) -> vec4<f32> {
@@ -181,19 +429,90 @@ fn bias_of(n: u32, split: u32) -> vec4<f32> {
   return vec4<f32>();
 }
 
-// First elements of the lines that a lane reads; beyond the edge it reads the last line again.
-fn starts_a(start: u32, m: u32) -> vec4<u32> {
-  if (TRANSPOSE_A) {
-    return vec4(start + select(m, min(m, params.M - 4u), WIDE_A));
+// Bit i of each word: whether row m0 + i of the lane's four columns stays.
+fn kept_rows(m0: u32, n: u32) -> vec4<u32> {
+  var bits = vec4<u32>();
+  for (var i = 0u; i < ROWS; i++) {
+    bits |= select(vec4<u32>(), vec4(1u << i), kept((m0 + i) * params.N + n, WIDE_Y));
   }
-  return start + params.K * min(m + vec4(0u, 4u, 8u, 12u), vec4(params.M - 1u));
+  return bits;
 }
 
-fn starts_b(start: u32, n: u32) -> vec4<u32> {
-  if (TRANSPOSE_B) {
-    return start + params.K * min(n + vec4(0u, 1u, 2u, 3u), vec4(params.N - 1u));
+fn dropped(c: vec4<f32>, bits: vec4<u32>, i: u32) -> vec4<f32> {
+  return select(vec4<f32>(), params.keep * c, (bits & vec4(1u << i)) != vec4<u32>());
+}
+
+fn drop_all(c: ptr<function, Tile>, left: vec4<u32>, right: vec4<u32>) {
+  (*c).c0l = dropped((*c).c0l, left, 0u);
+  (*c).c0r = dropped((*c).c0r, right, 0u);
+  (*c).c1l = dropped((*c).c1l, left, 1u);
+  (*c).c1r = dropped((*c).c1r, right, 1u);
+  (*c).c2l = dropped((*c).c2l, left, 2u);
+  (*c).c2r = dropped((*c).c2r, right, 2u);
+  (*c).c3l = dropped((*c).c3l, left, 3u);
+  (*c).c3r = dropped((*c).c3r, right, 3u);
+  if (ROWS > 4u) {
+    (*c).c4l = dropped((*c).c4l, left, 4u);
+    (*c).c4r = dropped((*c).c4r, right, 4u);
+    (*c).c5l = dropped((*c).c5l, left, 5u);
+    (*c).c5r = dropped((*c).c5r, right, 5u);
+    (*c).c6l = dropped((*c).c6l, left, 6u);
+    (*c).c6r = dropped((*c).c6r, right, 6u);
+    (*c).c7l = dropped((*c).c7l, left, 7u);
+    (*c).c7r = dropped((*c).c7r, right, 7u);
   }
-  return vec4(start + select(n, min(n, params.N - 4u), WIDE_B));
+  if (ROWS > 8u) {
+    (*c).c8l = dropped((*c).c8l, left, 8u);
+    (*c).c8r = dropped((*c).c8r, right, 8u);
+    (*c).c9l = dropped((*c).c9l, left, 9u);
+    (*c).c9r = dropped((*c).c9r, right, 9u);
+    (*c).c10l = dropped((*c).c10l, left, 10u);
+    (*c).c10r = dropped((*c).c10r, right, 10u);
+    (*c).c11l = dropped((*c).c11l, left, 11u);
+    (*c).c11r = dropped((*c).c11r, right, 11u);
+    (*c).c12l = dropped((*c).c12l, left, 12u);
+    (*c).c12r = dropped((*c).c12r, right, 12u);
+    (*c).c13l = dropped((*c).c13l, left, 13u);
+    (*c).c13r = dropped((*c).c13r, right, 13u);
+    (*c).c14l = dropped((*c).c14l, left, 14u);
+    (*c).c14r = dropped((*c).c14r, right, 14u);
+    (*c).c15l = dropped((*c).c15l, left, 15u);
+    (*c).c15r = dropped((*c).c15r, right, 15u);
+  }
+  if (ROWS > 16u) {
+    (*c).c16l = dropped((*c).c16l, left, 16u);
+    (*c).c16r = dropped((*c).c16r, right, 16u);
+    (*c).c17l = dropped((*c).c17l, left, 17u);
+    (*c).c17r = dropped((*c).c17r, right, 17u);
+    (*c).c18l = dropped((*c).c18l, left, 18u);
+    (*c).c18r = dropped((*c).c18r, right, 18u);
+    (*c).c19l = dropped((*c).c19l, left, 19u);
+    (*c).c19r = dropped((*c).c19r, right, 19u);
+    (*c).c20l = dropped((*c).c20l, left, 20u);
+    (*c).c20r = dropped((*c).c20r, right, 20u);
+    (*c).c21l = dropped((*c).c21l, left, 21u);
+    (*c).c21r = dropped((*c).c21r, right, 21u);
+    (*c).c22l = dropped((*c).c22l, left, 22u);
+    (*c).c22r = dropped((*c).c22r, right, 22u);
+    (*c).c23l = dropped((*c).c23l, left, 23u);
+    (*c).c23r = dropped((*c).c23r, right, 23u);
+    (*c).c24l = dropped((*c).c24l, left, 24u);
+    (*c).c24r = dropped((*c).c24r, right, 24u);
+    (*c).c25l = dropped((*c).c25l, left, 25u);
+    (*c).c25r = dropped((*c).c25r, right, 25u);
+    (*c).c26l = dropped((*c).c26l, left, 26u);
+    (*c).c26r = dropped((*c).c26r, right, 26u);
+    (*c).c27l = dropped((*c).c27l, left, 27u);
+    (*c).c27r = dropped((*c).c27r, right, 27u);
+    (*c).c28l = dropped((*c).c28l, left, 28u);
+    (*c).c28r = dropped((*c).c28r, right, 28u);
+    (*c).c29l = dropped((*c).c29l, left, 29u);
+    (*c).c29r = dropped((*c).c29r, right, 29u);
+    (*c).c30l = dropped((*c).c30l, left, 30u);
+    (*c).c30r = dropped((*c).c30r, right, 30u);
+    (*c).c31l = dropped((*c).c31l, left, 31u);
+    (*c).c31r = dropped((*c).c31r, right, 31u);
+  }
 }
 
 @compute @workgroup_size(4)
@@ -203,180 +522,106 @@ fn matmul_subgroup4(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invo
   let n = group.y * 32u + 4u * lane;
   let split = group.z % params.splits;
   let to = group.z * params.M * params.N;
-  let a_at = batch * params.a_batch;
-  let b_at = batch * params.b_batch;
   let m = m0 + select(lane, 4u * lane, TRANSPOSE_A);
-  let from_a = starts_a(a_at, m);
-  let from_e = starts_a(a_at, m + 16u);
-  let from_p = starts_b(b_at, n);
-  let from_q = starts_b(b_at, n + 16u);
-  let k0 = split * params.k_slice;
-  let k1 = min(k0 + params.k_slice, params.K);
-  var c0p = vec4<f32>(); var c0q = vec4<f32>(); var c1p = vec4<f32>(); var c1q = vec4<f32>();
-  var c2p = vec4<f32>(); var c2q = vec4<f32>(); var c3p = vec4<f32>(); var c3q = vec4<f32>();
-  var c4p = vec4<f32>(); var c4q = vec4<f32>(); var c5p = vec4<f32>(); var c5q = vec4<f32>();
-  var c6p = vec4<f32>(); var c6q = vec4<f32>(); var c7p = vec4<f32>(); var c7q = vec4<f32>();
-  var c8p = vec4<f32>(); var c8q = vec4<f32>(); var c9p = vec4<f32>(); var c9q = vec4<f32>();
-  var c10p = vec4<f32>(); var c10q = vec4<f32>(); var c11p = vec4<f32>(); var c11q = vec4<f32>();
-  var c12p = vec4<f32>(); var c12q = vec4<f32>(); var c13p = vec4<f32>(); var c13q = vec4<f32>();
-  var c14p = vec4<f32>(); var c14q = vec4<f32>(); var c15p = vec4<f32>(); var c15q = vec4<f32>();
-  var c16p = vec4<f32>(); var c16q = vec4<f32>(); var c17p = vec4<f32>(); var c17q = vec4<f32>();
-  var c18p = vec4<f32>(); var c18q = vec4<f32>(); var c19p = vec4<f32>(); var c19q = vec4<f32>();
-  var c20p = vec4<f32>(); var c20q = vec4<f32>(); var c21p = vec4<f32>(); var c21q = vec4<f32>();
-  var c22p = vec4<f32>(); var c22q = vec4<f32>(); var c23p = vec4<f32>(); var c23q = vec4<f32>();
-  var c24p = vec4<f32>(); var c24q = vec4<f32>(); var c25p = vec4<f32>(); var c25q = vec4<f32>();
-  var c26p = vec4<f32>(); var c26q = vec4<f32>(); var c27p = vec4<f32>(); var c27q = vec4<f32>();
-  var c28p = vec4<f32>(); var c28q = vec4<f32>(); var c29p = vec4<f32>(); var c29q = vec4<f32>();
-  var c30p = vec4<f32>(); var c30q = vec4<f32>(); var c31p = vec4<f32>(); var c31q = vec4<f32>();
-  for (var k = k0; k < k1; k += 4u) {
-    let a = load_a(from_a, m, k);
+  var c: Tile;
+  if (TAIL && split == 0u) {
+    let from_p = starts_of_rows(0u, params.R, m);
+    let from_pe = starts_of_rows(0u, params.R, m + 16u);
+    let from_q = starts_of_columns(0u, params.R, n, TRANSPOSE_Q, WIDE_TAIL);
+    let from_qx = starts_of_columns(0u, params.R, n + 16u, TRANSPOSE_Q, WIDE_TAIL);
+    for (var k = 0u; k < params.R; k += 4u) {
+      var e: mat4x4<f32>;
+      if (ROWS > 16u) {
+        e = load_p(from_pe, k);
+      }
+      step(&c, load_p(from_p, k), e, load_q(from_q, n, k), load_q(from_qx, n + 16u, k));
+    }
+    if (DROP == 2u) {
+      drop_all(&c, kept_rows(m0, n), kept_rows(m0, n + 16u));
+    }
+  }
+  let from_a = starts_of_a(batch * params.a_batch, m);
+  let from_e = starts_of_a(batch * params.a_batch, m + 16u);
+  let from_b = starts_of_columns(batch * params.b_batch, params.K, n, TRANSPOSE_B, WIDE_B);
+  let from_x = starts_of_columns(batch * params.b_batch, params.K, n + 16u, TRANSPOSE_B, WIDE_B);
+  let k1 = min((split + 1u) * params.k_slice, params.K);
+  for (var k = split * params.k_slice; k < k1; k += 4u) {
     var e: mat4x4<f32>;
     if (ROWS > 16u) {
       e = load_a(from_e, m + 16u, k);
     }
-    let wp = load_b(from_p, n, k);
-    let wq = load_b(from_q, n + 16u, k);
-    c0p = row(c0p, wp, a[0], 0u, a[0], 0u);
-    c0q = row(c0q, wq, a[0], 0u, a[0], 0u);
-    c1p = row(c1p, wp, a[0], 1u, a[1], 0u);
-    c1q = row(c1q, wq, a[0], 1u, a[1], 0u);
-    c2p = row(c2p, wp, a[0], 2u, a[2], 0u);
-    c2q = row(c2q, wq, a[0], 2u, a[2], 0u);
-    c3p = row(c3p, wp, a[0], 3u, a[3], 0u);
-    c3q = row(c3q, wq, a[0], 3u, a[3], 0u);
-    if (ROWS > 4u) {
-      c4p = row(c4p, wp, a[1], 0u, a[0], 1u);
-      c4q = row(c4q, wq, a[1], 0u, a[0], 1u);
-      c5p = row(c5p, wp, a[1], 1u, a[1], 1u);
-      c5q = row(c5q, wq, a[1], 1u, a[1], 1u);
-      c6p = row(c6p, wp, a[1], 2u, a[2], 1u);
-      c6q = row(c6q, wq, a[1], 2u, a[2], 1u);
-      c7p = row(c7p, wp, a[1], 3u, a[3], 1u);
-      c7q = row(c7q, wq, a[1], 3u, a[3], 1u);
-    }
-    if (ROWS > 8u) {
-      c8p = row(c8p, wp, a[2], 0u, a[0], 2u);
-      c8q = row(c8q, wq, a[2], 0u, a[0], 2u);
-      c9p = row(c9p, wp, a[2], 1u, a[1], 2u);
-      c9q = row(c9q, wq, a[2], 1u, a[1], 2u);
-      c10p = row(c10p, wp, a[2], 2u, a[2], 2u);
-      c10q = row(c10q, wq, a[2], 2u, a[2], 2u);
-      c11p = row(c11p, wp, a[2], 3u, a[3], 2u);
-      c11q = row(c11q, wq, a[2], 3u, a[3], 2u);
-      c12p = row(c12p, wp, a[3], 0u, a[0], 3u);
-      c12q = row(c12q, wq, a[3], 0u, a[0], 3u);
-      c13p = row(c13p, wp, a[3], 1u, a[1], 3u);
-      c13q = row(c13q, wq, a[3], 1u, a[1], 3u);
-      c14p = row(c14p, wp, a[3], 2u, a[2], 3u);
-      c14q = row(c14q, wq, a[3], 2u, a[2], 3u);
-      c15p = row(c15p, wp, a[3], 3u, a[3], 3u);
-      c15q = row(c15q, wq, a[3], 3u, a[3], 3u);
-    }
-    if (ROWS > 16u) {
-      c16p = row(c16p, wp, e[0], 0u, e[0], 0u);
-      c16q = row(c16q, wq, e[0], 0u, e[0], 0u);
-      c17p = row(c17p, wp, e[0], 1u, e[1], 0u);
-      c17q = row(c17q, wq, e[0], 1u, e[1], 0u);
-      c18p = row(c18p, wp, e[0], 2u, e[2], 0u);
-      c18q = row(c18q, wq, e[0], 2u, e[2], 0u);
-      c19p = row(c19p, wp, e[0], 3u, e[3], 0u);
-      c19q = row(c19q, wq, e[0], 3u, e[3], 0u);
-      c20p = row(c20p, wp, e[1], 0u, e[0], 1u);
-      c20q = row(c20q, wq, e[1], 0u, e[0], 1u);
-      c21p = row(c21p, wp, e[1], 1u, e[1], 1u);
-      c21q = row(c21q, wq, e[1], 1u, e[1], 1u);
-      c22p = row(c22p, wp, e[1], 2u, e[2], 1u);
-      c22q = row(c22q, wq, e[1], 2u, e[2], 1u);
-      c23p = row(c23p, wp, e[1], 3u, e[3], 1u);
-      c23q = row(c23q, wq, e[1], 3u, e[3], 1u);
-      c24p = row(c24p, wp, e[2], 0u, e[0], 2u);
-      c24q = row(c24q, wq, e[2], 0u, e[0], 2u);
-      c25p = row(c25p, wp, e[2], 1u, e[1], 2u);
-      c25q = row(c25q, wq, e[2], 1u, e[1], 2u);
-      c26p = row(c26p, wp, e[2], 2u, e[2], 2u);
-      c26q = row(c26q, wq, e[2], 2u, e[2], 2u);
-      c27p = row(c27p, wp, e[2], 3u, e[3], 2u);
-      c27q = row(c27q, wq, e[2], 3u, e[3], 2u);
-      c28p = row(c28p, wp, e[3], 0u, e[0], 3u);
-      c28q = row(c28q, wq, e[3], 0u, e[0], 3u);
-      c29p = row(c29p, wp, e[3], 1u, e[1], 3u);
-      c29q = row(c29q, wq, e[3], 1u, e[1], 3u);
-      c30p = row(c30p, wp, e[3], 2u, e[2], 3u);
-      c30q = row(c30q, wq, e[3], 2u, e[2], 3u);
-      c31p = row(c31p, wp, e[3], 3u, e[3], 3u);
-      c31q = row(c31q, wq, e[3], 3u, e[3], 3u);
-    }
+    step(&c, load_a(from_a, m, k), e, load_b(from_b, n, k), load_b(from_x, n + 16u, k));
   }
-  let extra_p = bias_of(n, split);
-  let extra_q = bias_of(n + 16u, split);
-  put(m0 + 0u, n, to, extra_p, c0p);
-  put(m0 + 0u, n + 16u, to, extra_q, c0q);
-  put(m0 + 1u, n, to, extra_p, c1p);
-  put(m0 + 1u, n + 16u, to, extra_q, c1q);
-  put(m0 + 2u, n, to, extra_p, c2p);
-  put(m0 + 2u, n + 16u, to, extra_q, c2q);
-  put(m0 + 3u, n, to, extra_p, c3p);
-  put(m0 + 3u, n + 16u, to, extra_q, c3q);
+  let left = bias_of(n, split);
+  let right = bias_of(n + 16u, split);
+  put(m0 + 0u, n, to, left, c.c0l);
+  put(m0 + 0u, n + 16u, to, right, c.c0r);
+  put(m0 + 1u, n, to, left, c.c1l);
+  put(m0 + 1u, n + 16u, to, right, c.c1r);
+  put(m0 + 2u, n, to, left, c.c2l);
+  put(m0 + 2u, n + 16u, to, right, c.c2r);
+  put(m0 + 3u, n, to, left, c.c3l);
+  put(m0 + 3u, n + 16u, to, right, c.c3r);
   if (ROWS > 4u) {
-    put(m0 + 4u, n, to, extra_p, c4p);
-    put(m0 + 4u, n + 16u, to, extra_q, c4q);
-    put(m0 + 5u, n, to, extra_p, c5p);
-    put(m0 + 5u, n + 16u, to, extra_q, c5q);
-    put(m0 + 6u, n, to, extra_p, c6p);
-    put(m0 + 6u, n + 16u, to, extra_q, c6q);
-    put(m0 + 7u, n, to, extra_p, c7p);
-    put(m0 + 7u, n + 16u, to, extra_q, c7q);
+    put(m0 + 4u, n, to, left, c.c4l);
+    put(m0 + 4u, n + 16u, to, right, c.c4r);
+    put(m0 + 5u, n, to, left, c.c5l);
+    put(m0 + 5u, n + 16u, to, right, c.c5r);
+    put(m0 + 6u, n, to, left, c.c6l);
+    put(m0 + 6u, n + 16u, to, right, c.c6r);
+    put(m0 + 7u, n, to, left, c.c7l);
+    put(m0 + 7u, n + 16u, to, right, c.c7r);
   }
   if (ROWS > 8u) {
-    put(m0 + 8u, n, to, extra_p, c8p);
-    put(m0 + 8u, n + 16u, to, extra_q, c8q);
-    put(m0 + 9u, n, to, extra_p, c9p);
-    put(m0 + 9u, n + 16u, to, extra_q, c9q);
-    put(m0 + 10u, n, to, extra_p, c10p);
-    put(m0 + 10u, n + 16u, to, extra_q, c10q);
-    put(m0 + 11u, n, to, extra_p, c11p);
-    put(m0 + 11u, n + 16u, to, extra_q, c11q);
-    put(m0 + 12u, n, to, extra_p, c12p);
-    put(m0 + 12u, n + 16u, to, extra_q, c12q);
-    put(m0 + 13u, n, to, extra_p, c13p);
-    put(m0 + 13u, n + 16u, to, extra_q, c13q);
-    put(m0 + 14u, n, to, extra_p, c14p);
-    put(m0 + 14u, n + 16u, to, extra_q, c14q);
-    put(m0 + 15u, n, to, extra_p, c15p);
-    put(m0 + 15u, n + 16u, to, extra_q, c15q);
+    put(m0 + 8u, n, to, left, c.c8l);
+    put(m0 + 8u, n + 16u, to, right, c.c8r);
+    put(m0 + 9u, n, to, left, c.c9l);
+    put(m0 + 9u, n + 16u, to, right, c.c9r);
+    put(m0 + 10u, n, to, left, c.c10l);
+    put(m0 + 10u, n + 16u, to, right, c.c10r);
+    put(m0 + 11u, n, to, left, c.c11l);
+    put(m0 + 11u, n + 16u, to, right, c.c11r);
+    put(m0 + 12u, n, to, left, c.c12l);
+    put(m0 + 12u, n + 16u, to, right, c.c12r);
+    put(m0 + 13u, n, to, left, c.c13l);
+    put(m0 + 13u, n + 16u, to, right, c.c13r);
+    put(m0 + 14u, n, to, left, c.c14l);
+    put(m0 + 14u, n + 16u, to, right, c.c14r);
+    put(m0 + 15u, n, to, left, c.c15l);
+    put(m0 + 15u, n + 16u, to, right, c.c15r);
   }
   if (ROWS > 16u) {
-    put(m0 + 16u, n, to, extra_p, c16p);
-    put(m0 + 16u, n + 16u, to, extra_q, c16q);
-    put(m0 + 17u, n, to, extra_p, c17p);
-    put(m0 + 17u, n + 16u, to, extra_q, c17q);
-    put(m0 + 18u, n, to, extra_p, c18p);
-    put(m0 + 18u, n + 16u, to, extra_q, c18q);
-    put(m0 + 19u, n, to, extra_p, c19p);
-    put(m0 + 19u, n + 16u, to, extra_q, c19q);
-    put(m0 + 20u, n, to, extra_p, c20p);
-    put(m0 + 20u, n + 16u, to, extra_q, c20q);
-    put(m0 + 21u, n, to, extra_p, c21p);
-    put(m0 + 21u, n + 16u, to, extra_q, c21q);
-    put(m0 + 22u, n, to, extra_p, c22p);
-    put(m0 + 22u, n + 16u, to, extra_q, c22q);
-    put(m0 + 23u, n, to, extra_p, c23p);
-    put(m0 + 23u, n + 16u, to, extra_q, c23q);
-    put(m0 + 24u, n, to, extra_p, c24p);
-    put(m0 + 24u, n + 16u, to, extra_q, c24q);
-    put(m0 + 25u, n, to, extra_p, c25p);
-    put(m0 + 25u, n + 16u, to, extra_q, c25q);
-    put(m0 + 26u, n, to, extra_p, c26p);
-    put(m0 + 26u, n + 16u, to, extra_q, c26q);
-    put(m0 + 27u, n, to, extra_p, c27p);
-    put(m0 + 27u, n + 16u, to, extra_q, c27q);
-    put(m0 + 28u, n, to, extra_p, c28p);
-    put(m0 + 28u, n + 16u, to, extra_q, c28q);
-    put(m0 + 29u, n, to, extra_p, c29p);
-    put(m0 + 29u, n + 16u, to, extra_q, c29q);
-    put(m0 + 30u, n, to, extra_p, c30p);
-    put(m0 + 30u, n + 16u, to, extra_q, c30q);
-    put(m0 + 31u, n, to, extra_p, c31p);
-    put(m0 + 31u, n + 16u, to, extra_q, c31q);
+    put(m0 + 16u, n, to, left, c.c16l);
+    put(m0 + 16u, n + 16u, to, right, c.c16r);
+    put(m0 + 17u, n, to, left, c.c17l);
+    put(m0 + 17u, n + 16u, to, right, c.c17r);
+    put(m0 + 18u, n, to, left, c.c18l);
+    put(m0 + 18u, n + 16u, to, right, c.c18r);
+    put(m0 + 19u, n, to, left, c.c19l);
+    put(m0 + 19u, n + 16u, to, right, c.c19r);
+    put(m0 + 20u, n, to, left, c.c20l);
+    put(m0 + 20u, n + 16u, to, right, c.c20r);
+    put(m0 + 21u, n, to, left, c.c21l);
+    put(m0 + 21u, n + 16u, to, right, c.c21r);
+    put(m0 + 22u, n, to, left, c.c22l);
+    put(m0 + 22u, n + 16u, to, right, c.c22r);
+    put(m0 + 23u, n, to, left, c.c23l);
+    put(m0 + 23u, n + 16u, to, right, c.c23r);
+    put(m0 + 24u, n, to, left, c.c24l);
+    put(m0 + 24u, n + 16u, to, right, c.c24r);
+    put(m0 + 25u, n, to, left, c.c25l);
+    put(m0 + 25u, n + 16u, to, right, c.c25r);
+    put(m0 + 26u, n, to, left, c.c26l);
+    put(m0 + 26u, n + 16u, to, right, c.c26r);
+    put(m0 + 27u, n, to, left, c.c27l);
+    put(m0 + 27u, n + 16u, to, right, c.c27r);
+    put(m0 + 28u, n, to, left, c.c28l);
+    put(m0 + 28u, n + 16u, to, right, c.c28r);
+    put(m0 + 29u, n, to, left, c.c29l);
+    put(m0 + 29u, n + 16u, to, right, c.c29r);
+    put(m0 + 30u, n, to, left, c.c30l);
+    put(m0 + 30u, n + 16u, to, right, c.c30r);
+    put(m0 + 31u, n, to, left, c.c31l);
+    put(m0 + 31u, n + 16u, to, right, c.c31r);
   }
 }

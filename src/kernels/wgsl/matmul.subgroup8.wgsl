@@ -1,6 +1,6 @@
+// requires: philox
 // Matrix product for software devices whose subgroups have 8 lanes (lavapipe). Not for GPUs.
-// Formula, shapes and switches as in matmul.naive.wgsl. With splits of K, y is [batch, splits, M, N]: the
-// host adds the splits up, and bias enters the first alone.
+// Formula, shapes and switches as in matmul.naive.wgsl.
 //
 // A workgroup is one subgroup and computes ROWS × 32 elements of y, in registers: a lane owns
 // 4 neighbouring columns. For every 4 terms of the sum, each lane loads 4 vectors of a and of b; a
@@ -12,34 +12,61 @@ enable subgroups;
 
 override TRANSPOSE_A: bool = false;
 override TRANSPOSE_B: bool = false;
+override TRANSPOSE_Q: bool = false;
 override WIDE_A: bool = true; // stored rows of a are whole vec4
 override WIDE_B: bool = true; // stored rows of b are whole vec4, or four packed values
+override WIDE_TAIL: bool = true; // stored rows of p and q are whole vec4
+override WIDE_Y: bool = true; // rows of y are whole vec4, and y is not transposed
 override RAGGED_K: bool = false; // K is no multiple of 4
 override DTYPE_B: u32 = 0; // 0 f32, 1 f16, 2 bf16
 override ROWS: u32 = 32; // 4, 8, 16 or 32
-override ACCUMULATE: bool = false;
+override TAIL: bool = false;
+override DROP: u32 = 0; // 0 nothing, 1 b, 2 the tail
 
 struct Params {
   M: u32,
   N: u32,
   K: u32,
+  R: u32, // terms of the tail
   k_slice: u32, // terms of the sum in each split, a multiple of 4
   splits: u32,
   a_batch: u32, // elements from one matrix to the next; 0 where one serves all
   b_batch: u32,
   has_bias: u32,
+  accumulate: u32,
+  transpose_y: u32,
   alpha: f32,
+  key0: u32,
+  key1: u32,
+  threshold: u32,
+  keep: f32,
 }
 
-// a and b are each bound in the widths in which they may be read.
+// a, b and y are each bound in the widths in which they may be used.
 @group(0) @binding(0) var<storage> a4: array<vec4<f32>>;
 @group(0) @binding(1) var<storage> a1: array<f32>;
 @group(0) @binding(2) var<storage> b4: array<vec4<f32>>;
 @group(0) @binding(3) var<storage> b2: array<vec2<u32>>;
 @group(0) @binding(4) var<storage> b1: array<u32>;
-@group(0) @binding(5) var<storage> bias: array<f32>;
-@group(0) @binding(6) var<storage, read_write> y: array<f32>;
+@group(0) @binding(5) var<storage> p: array<vec4<f32>>;
+@group(0) @binding(6) var<storage> q: array<vec4<f32>>;
+@group(0) @binding(7) var<storage> bias: array<f32>;
+@group(0) @binding(8) var<storage, read_write> y4: array<vec4<f32>>;
+@group(0) @binding(9) var<storage, read_write> y1: array<f32>;
 var<immediate> params: Params;
+
+// Which of four neighbours from element `at` on stay.
+fn kept(at: u32, wide: bool) -> vec4<bool> {
+  let key = vec2(params.key0, params.key1);
+  if (wide) {
+    return philox4x32(vec4(at / 4u, 0u, 0u, 0u), key) >= vec4(params.threshold);
+  }
+  var stays: vec4<bool>;
+  for (var j = 0u; j < 4u; j++) {
+    stays[j] = philox4x32(vec4((at + j) / 4u, 0u, 0u, 0u), key)[(at + j) % 4u] >= params.threshold;
+  }
+  return stays;
+}
 
 // Four elements of a from `at` on, of which the first `left` belong to the matrix; 0 for the others.
 fn read_a(at: u32, left: u32) -> vec4<f32> {
@@ -70,26 +97,44 @@ fn read_b1(at: u32) -> f32 {
 }
 
 fn read_b(at: u32, left: u32) -> vec4<f32> {
-  if (WIDE_B) {
-    var v: vec4<f32>;
-    if (DTYPE_B == 0u) {
-      v = b4[at / 4u];
-    } else {
-      let words = b2[at / 4u];
-      v = vec4(unpack(words.x), unpack(words.y));
-    }
-    if (RAGGED_K) {
-      return select(vec4<f32>(), v, left > 0u);
-    }
-    return v;
+  var v: vec4<f32>;
+  if (!WIDE_B) {
+    v = vec4(read_b1(at), read_b1(at + 1u), read_b1(at + 2u), read_b1(at + 3u));
+    v = select(vec4<f32>(), v, vec4(0u, 1u, 2u, 3u) < vec4(left));
+  } else if (DTYPE_B == 0u) {
+    v = b4[at / 4u];
+  } else {
+    let words = b2[at / 4u];
+    v = vec4(unpack(words.x), unpack(words.y));
   }
-  let v = vec4(read_b1(at), read_b1(at + 1u), read_b1(at + 2u), read_b1(at + 3u));
+  if (WIDE_B && RAGGED_K) {
+    v = select(vec4<f32>(), v, left > 0u);
+  }
+  if (DROP == 1u) {
+    return select(vec4<f32>(), params.keep * v, kept(at, WIDE_B));
+  }
+  return v;
+}
+
+fn read_p(at: u32, left: u32) -> vec4<f32> {
+  if (WIDE_TAIL) {
+    return p[at / 4u];
+  }
+  let v = vec4(p[at / 4u][at % 4u], p[(at + 1u) / 4u][(at + 1u) % 4u], p[(at + 2u) / 4u][(at + 2u) % 4u], p[(at + 3u) / 4u][(at + 3u) % 4u]);
   return select(vec4<f32>(), v, vec4(0u, 1u, 2u, 3u) < vec4(left));
 }
 
-// How many of four elements from `at` on lie below `end`, for line k of the sum.
-fn left_of(at: u32, end: u32, k: u32) -> u32 {
-  return select(0u, end - min(at, end), k < params.K);
+fn read_q(at: u32, left: u32) -> vec4<f32> {
+  if (WIDE_TAIL) {
+    return q[at / 4u];
+  }
+  let v = vec4(q[at / 4u][at % 4u], q[(at + 1u) / 4u][(at + 1u) % 4u], q[(at + 2u) / 4u][(at + 2u) % 4u], q[(at + 3u) / 4u][(at + 3u) % 4u]);
+  return select(vec4<f32>(), v, vec4(0u, 1u, 2u, 3u) < vec4(left));
+}
+
+// How many of four elements from `at` on lie below `end`, for term k of `terms`.
+fn left_of(at: u32, end: u32, k: u32, terms: u32) -> u32 {
+  return select(0u, end - min(at, end), k < terms);
 }
 
 // The lane's vectors of a for the terms k to k + 3. Straight: rows m, m + 8, …; `start` has the first
@@ -98,10 +143,10 @@ fn load_a(start: vec4<u32>, m: u32, k: u32) -> mat4x4<f32> {
   if (TRANSPOSE_A) {
     let at = start.x + k * params.M;
     return transpose(mat4x4<f32>(
-      read_a(at, left_of(m, params.M, k)),
-      read_a(at + params.M, left_of(m, params.M, k + 1u)),
-      read_a(at + 2u * params.M, left_of(m, params.M, k + 2u)),
-      read_a(at + 3u * params.M, left_of(m, params.M, k + 3u)),
+      read_a(at, left_of(m, params.M, k, params.K)),
+      read_a(at + params.M, left_of(m, params.M, k + 1u, params.K)),
+      read_a(at + 2u * params.M, left_of(m, params.M, k + 2u, params.K)),
+      read_a(at + 3u * params.M, left_of(m, params.M, k + 3u, params.K)),
     ));
   }
   let left = params.K - k;
@@ -113,6 +158,20 @@ fn load_a(start: vec4<u32>, m: u32, k: u32) -> mat4x4<f32> {
   if (ROWS > 16u) {
     v[2] = read_a(start.z + k, left);
     v[3] = read_a(start.w + k, left);
+  }
+  return v;
+}
+
+fn load_p(start: vec4<u32>, k: u32) -> mat4x4<f32> {
+  let left = params.R - k;
+  var v: mat4x4<f32>;
+  v[0] = read_p(start.x + k, left);
+  if (ROWS > 8u) {
+    v[1] = read_p(start.y + k, left);
+  }
+  if (ROWS > 16u) {
+    v[2] = read_p(start.z + k, left);
+    v[3] = read_p(start.w + k, left);
   }
   return v;
 }
@@ -130,11 +189,49 @@ fn load_b(start: vec4<u32>, n: u32, k: u32) -> mat4x4<f32> {
   }
   let at = start.x + k * params.N;
   return mat4x4<f32>(
-    read_b(at, left_of(n, params.N, k)),
-    read_b(at + params.N, left_of(n, params.N, k + 1u)),
-    read_b(at + 2u * params.N, left_of(n, params.N, k + 2u)),
-    read_b(at + 3u * params.N, left_of(n, params.N, k + 3u)),
+    read_b(at, left_of(n, params.N, k, params.K)),
+    read_b(at + params.N, left_of(n, params.N, k + 1u, params.K)),
+    read_b(at + 2u * params.N, left_of(n, params.N, k + 2u, params.K)),
+    read_b(at + 3u * params.N, left_of(n, params.N, k + 3u, params.K)),
   );
+}
+
+fn load_q(start: vec4<u32>, n: u32, k: u32) -> mat4x4<f32> {
+  if (TRANSPOSE_Q) {
+    let left = params.R - k;
+    return transpose(mat4x4<f32>(
+      read_q(start.x + k, left),
+      read_q(start.y + k, left),
+      read_q(start.z + k, left),
+      read_q(start.w + k, left),
+    ));
+  }
+  let at = start.x + k * params.N;
+  return mat4x4<f32>(
+    read_q(at, left_of(n, params.N, k, params.R)),
+    read_q(at + params.N, left_of(n, params.N, k + 1u, params.R)),
+    read_q(at + 2u * params.N, left_of(n, params.N, k + 2u, params.R)),
+    read_q(at + 3u * params.N, left_of(n, params.N, k + 3u, params.R)),
+  );
+}
+
+// First elements of the lines that a lane reads, each `length` long; beyond the edge the last line again.
+fn starts_of_rows(start: u32, length: u32, m: u32) -> vec4<u32> {
+  return start + length * min(m + vec4(0u, 8u, 16u, 24u), vec4(params.M - 1u));
+}
+
+fn starts_of_columns(start: u32, length: u32, n: u32, transposed: bool, wide: bool) -> vec4<u32> {
+  if (transposed) {
+    return start + length * min(n + vec4(0u, 1u, 2u, 3u), vec4(params.N - 1u));
+  }
+  return vec4(start + select(n, min(n, params.N - 4u), wide));
+}
+
+fn starts_of_a(start: u32, m: u32) -> vec4<u32> {
+  if (TRANSPOSE_A) {
+    return vec4(start + select(m, min(m, params.M - 4u), WIDE_A));
+  }
+  return starts_of_rows(start, params.K, m);
 }
 
 // c + the product of one row of a with the lane's columns. The row lies in lane `lane` of `straight`,
@@ -149,15 +246,93 @@ fn row(c: vec4<f32>, w: mat4x4<f32>, straight: vec4<f32>, lane: u32, turned: vec
   return fma(vec4(v.w), w[3], fma(vec4(v.z), w[2], fma(vec4(v.y), w[1], fma(vec4(v.x), w[0], c))));
 }
 
+// The lane's part of y.
+struct Tile {
+  c0: vec4<f32>,
+  c1: vec4<f32>,
+  c2: vec4<f32>,
+  c3: vec4<f32>,
+  c4: vec4<f32>,
+  c5: vec4<f32>,
+  c6: vec4<f32>,
+  c7: vec4<f32>,
+  c8: vec4<f32>,
+  c9: vec4<f32>,
+  c10: vec4<f32>,
+  c11: vec4<f32>,
+  c12: vec4<f32>,
+  c13: vec4<f32>,
+  c14: vec4<f32>,
+  c15: vec4<f32>,
+  c16: vec4<f32>,
+  c17: vec4<f32>,
+  c18: vec4<f32>,
+  c19: vec4<f32>,
+  c20: vec4<f32>,
+  c21: vec4<f32>,
+  c22: vec4<f32>,
+  c23: vec4<f32>,
+  c24: vec4<f32>,
+  c25: vec4<f32>,
+  c26: vec4<f32>,
+  c27: vec4<f32>,
+  c28: vec4<f32>,
+  c29: vec4<f32>,
+  c30: vec4<f32>,
+  c31: vec4<f32>,
+}
+
+// Four terms of the sum.
+fn step(c: ptr<function, Tile>, a: mat4x4<f32>, w: mat4x4<f32>) {
+  (*c).c0 = row((*c).c0, w, a[0], 0u, a[0], 0u);
+  (*c).c1 = row((*c).c1, w, a[0], 1u, a[1], 0u);
+  (*c).c2 = row((*c).c2, w, a[0], 2u, a[2], 0u);
+  (*c).c3 = row((*c).c3, w, a[0], 3u, a[3], 0u);
+  if (ROWS > 4u) {
+    (*c).c4 = row((*c).c4, w, a[0], 4u, a[0], 1u);
+    (*c).c5 = row((*c).c5, w, a[0], 5u, a[1], 1u);
+    (*c).c6 = row((*c).c6, w, a[0], 6u, a[2], 1u);
+    (*c).c7 = row((*c).c7, w, a[0], 7u, a[3], 1u);
+  }
+  if (ROWS > 8u) {
+    (*c).c8 = row((*c).c8, w, a[1], 0u, a[0], 2u);
+    (*c).c9 = row((*c).c9, w, a[1], 1u, a[1], 2u);
+    (*c).c10 = row((*c).c10, w, a[1], 2u, a[2], 2u);
+    (*c).c11 = row((*c).c11, w, a[1], 3u, a[3], 2u);
+    (*c).c12 = row((*c).c12, w, a[1], 4u, a[0], 3u);
+    (*c).c13 = row((*c).c13, w, a[1], 5u, a[1], 3u);
+    (*c).c14 = row((*c).c14, w, a[1], 6u, a[2], 3u);
+    (*c).c15 = row((*c).c15, w, a[1], 7u, a[3], 3u);
+  }
+  if (ROWS > 16u) {
+    (*c).c16 = row((*c).c16, w, a[2], 0u, a[0], 4u);
+    (*c).c17 = row((*c).c17, w, a[2], 1u, a[1], 4u);
+    (*c).c18 = row((*c).c18, w, a[2], 2u, a[2], 4u);
+    (*c).c19 = row((*c).c19, w, a[2], 3u, a[3], 4u);
+    (*c).c20 = row((*c).c20, w, a[2], 4u, a[0], 5u);
+    (*c).c21 = row((*c).c21, w, a[2], 5u, a[1], 5u);
+    (*c).c22 = row((*c).c22, w, a[2], 6u, a[2], 5u);
+    (*c).c23 = row((*c).c23, w, a[2], 7u, a[3], 5u);
+    (*c).c24 = row((*c).c24, w, a[3], 0u, a[0], 6u);
+    (*c).c25 = row((*c).c25, w, a[3], 1u, a[1], 6u);
+    (*c).c26 = row((*c).c26, w, a[3], 2u, a[2], 6u);
+    (*c).c27 = row((*c).c27, w, a[3], 3u, a[3], 6u);
+    (*c).c28 = row((*c).c28, w, a[3], 4u, a[0], 7u);
+    (*c).c29 = row((*c).c29, w, a[3], 5u, a[1], 7u);
+    (*c).c30 = row((*c).c30, w, a[3], 6u, a[2], 7u);
+    (*c).c31 = row((*c).c31, w, a[3], 7u, a[3], 7u);
+  }
+}
+
 fn put1(m: u32, n: u32, to: u32, value: f32) {
   if (n >= params.N) {
     return;
   }
-  let at = to + m * params.N + n;
-  if (ACCUMULATE) {
-    y[at] += value;
+  let at = to + select(m * params.N + n, n * params.M + m, params.transpose_y == 1u);
+  if (params.accumulate == 1u) {
+    y1[at] += value;
   } else {
-    y[at] = value;
+    y1[at] = value;
   }
 }
 
@@ -167,10 +342,19 @@ fn put(m: u32, n: u32, to: u32, extra: vec4<f32>, c: vec4<f32>) {
     return;
   }
   let v = params.alpha * c + extra;
-  put1(m, n, to, v.x);
-  put1(m, n + 1u, to, v.y);
-  put1(m, n + 2u, to, v.z);
-  put1(m, n + 3u, to, v.w);
+  if (!WIDE_Y) {
+    put1(m, n, to, v.x);
+    put1(m, n + 1u, to, v.y);
+    put1(m, n + 2u, to, v.z);
+    put1(m, n + 3u, to, v.w);
+  } else if (n < params.N) {
+    let at = (to + m * params.N + n) / 4u;
+    if (params.accumulate == 1u) {
+      y4[at] += v;
+    } else {
+      y4[at] = v;
+    }
+  }
 }
 
 fn bias_of(n: u32, split: u32) -> vec4<f32> {
@@ -181,19 +365,58 @@ fn bias_of(n: u32, split: u32) -> vec4<f32> {
   return vec4<f32>();
 }
 
-// First elements of the lines that a lane reads; beyond the edge it reads the last line again.
-fn starts_a(start: u32, m: u32) -> vec4<u32> {
-  if (TRANSPOSE_A) {
-    return vec4(start + select(m, min(m, params.M - 4u), WIDE_A));
+// Bit i of each word: whether row m0 + i of the lane's four columns stays.
+fn kept_rows(m0: u32, n: u32) -> vec4<u32> {
+  var bits = vec4<u32>();
+  for (var i = 0u; i < ROWS; i++) {
+    bits |= select(vec4<u32>(), vec4(1u << i), kept((m0 + i) * params.N + n, WIDE_Y));
   }
-  return start + params.K * min(m + vec4(0u, 8u, 16u, 24u), vec4(params.M - 1u));
+  return bits;
 }
 
-fn starts_b(start: u32, n: u32) -> vec4<u32> {
-  if (TRANSPOSE_B) {
-    return start + params.K * min(n + vec4(0u, 1u, 2u, 3u), vec4(params.N - 1u));
+fn dropped(c: vec4<f32>, bits: vec4<u32>, i: u32) -> vec4<f32> {
+  return select(vec4<f32>(), params.keep * c, (bits & vec4(1u << i)) != vec4<u32>());
+}
+
+fn drop_all(c: ptr<function, Tile>, bits: vec4<u32>) {
+  (*c).c0 = dropped((*c).c0, bits, 0u);
+  (*c).c1 = dropped((*c).c1, bits, 1u);
+  (*c).c2 = dropped((*c).c2, bits, 2u);
+  (*c).c3 = dropped((*c).c3, bits, 3u);
+  if (ROWS > 4u) {
+    (*c).c4 = dropped((*c).c4, bits, 4u);
+    (*c).c5 = dropped((*c).c5, bits, 5u);
+    (*c).c6 = dropped((*c).c6, bits, 6u);
+    (*c).c7 = dropped((*c).c7, bits, 7u);
   }
-  return vec4(start + select(n, min(n, params.N - 4u), WIDE_B));
+  if (ROWS > 8u) {
+    (*c).c8 = dropped((*c).c8, bits, 8u);
+    (*c).c9 = dropped((*c).c9, bits, 9u);
+    (*c).c10 = dropped((*c).c10, bits, 10u);
+    (*c).c11 = dropped((*c).c11, bits, 11u);
+    (*c).c12 = dropped((*c).c12, bits, 12u);
+    (*c).c13 = dropped((*c).c13, bits, 13u);
+    (*c).c14 = dropped((*c).c14, bits, 14u);
+    (*c).c15 = dropped((*c).c15, bits, 15u);
+  }
+  if (ROWS > 16u) {
+    (*c).c16 = dropped((*c).c16, bits, 16u);
+    (*c).c17 = dropped((*c).c17, bits, 17u);
+    (*c).c18 = dropped((*c).c18, bits, 18u);
+    (*c).c19 = dropped((*c).c19, bits, 19u);
+    (*c).c20 = dropped((*c).c20, bits, 20u);
+    (*c).c21 = dropped((*c).c21, bits, 21u);
+    (*c).c22 = dropped((*c).c22, bits, 22u);
+    (*c).c23 = dropped((*c).c23, bits, 23u);
+    (*c).c24 = dropped((*c).c24, bits, 24u);
+    (*c).c25 = dropped((*c).c25, bits, 25u);
+    (*c).c26 = dropped((*c).c26, bits, 26u);
+    (*c).c27 = dropped((*c).c27, bits, 27u);
+    (*c).c28 = dropped((*c).c28, bits, 28u);
+    (*c).c29 = dropped((*c).c29, bits, 29u);
+    (*c).c30 = dropped((*c).c30, bits, 30u);
+    (*c).c31 = dropped((*c).c31, bits, 31u);
+  }
 }
 
 @compute @workgroup_size(8)
@@ -203,100 +426,61 @@ fn matmul_subgroup8(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invo
   let n = group.y * 32u + 4u * lane;
   let split = group.z % params.splits;
   let to = group.z * params.M * params.N;
-  let a_at = batch * params.a_batch;
-  let b_at = batch * params.b_batch;
   let m = m0 + select(lane, 4u * lane, TRANSPOSE_A);
-  let from_a = starts_a(a_at, m);
-  let from_b = starts_b(b_at, n);
-  let k0 = split * params.k_slice;
-  let k1 = min(k0 + params.k_slice, params.K);
-  var c0 = vec4<f32>(); var c1 = vec4<f32>(); var c2 = vec4<f32>(); var c3 = vec4<f32>();
-  var c4 = vec4<f32>(); var c5 = vec4<f32>(); var c6 = vec4<f32>(); var c7 = vec4<f32>();
-  var c8 = vec4<f32>(); var c9 = vec4<f32>(); var c10 = vec4<f32>(); var c11 = vec4<f32>();
-  var c12 = vec4<f32>(); var c13 = vec4<f32>(); var c14 = vec4<f32>(); var c15 = vec4<f32>();
-  var c16 = vec4<f32>(); var c17 = vec4<f32>(); var c18 = vec4<f32>(); var c19 = vec4<f32>();
-  var c20 = vec4<f32>(); var c21 = vec4<f32>(); var c22 = vec4<f32>(); var c23 = vec4<f32>();
-  var c24 = vec4<f32>(); var c25 = vec4<f32>(); var c26 = vec4<f32>(); var c27 = vec4<f32>();
-  var c28 = vec4<f32>(); var c29 = vec4<f32>(); var c30 = vec4<f32>(); var c31 = vec4<f32>();
-  for (var k = k0; k < k1; k += 4u) {
-    let a = load_a(from_a, m, k);
-    let w = load_b(from_b, n, k);
-    c0 = row(c0, w, a[0], 0u, a[0], 0u);
-    c1 = row(c1, w, a[0], 1u, a[1], 0u);
-    c2 = row(c2, w, a[0], 2u, a[2], 0u);
-    c3 = row(c3, w, a[0], 3u, a[3], 0u);
-    if (ROWS > 4u) {
-      c4 = row(c4, w, a[0], 4u, a[0], 1u);
-      c5 = row(c5, w, a[0], 5u, a[1], 1u);
-      c6 = row(c6, w, a[0], 6u, a[2], 1u);
-      c7 = row(c7, w, a[0], 7u, a[3], 1u);
+  var c: Tile;
+  if (TAIL && split == 0u) {
+    let from_p = starts_of_rows(0u, params.R, m);
+    let from_q = starts_of_columns(0u, params.R, n, TRANSPOSE_Q, WIDE_TAIL);
+    for (var k = 0u; k < params.R; k += 4u) {
+      step(&c, load_p(from_p, k), load_q(from_q, n, k));
     }
-    if (ROWS > 8u) {
-      c8 = row(c8, w, a[1], 0u, a[0], 2u);
-      c9 = row(c9, w, a[1], 1u, a[1], 2u);
-      c10 = row(c10, w, a[1], 2u, a[2], 2u);
-      c11 = row(c11, w, a[1], 3u, a[3], 2u);
-      c12 = row(c12, w, a[1], 4u, a[0], 3u);
-      c13 = row(c13, w, a[1], 5u, a[1], 3u);
-      c14 = row(c14, w, a[1], 6u, a[2], 3u);
-      c15 = row(c15, w, a[1], 7u, a[3], 3u);
+    if (DROP == 2u) {
+      drop_all(&c, kept_rows(m0, n));
     }
-    if (ROWS > 16u) {
-      c16 = row(c16, w, a[2], 0u, a[0], 4u);
-      c17 = row(c17, w, a[2], 1u, a[1], 4u);
-      c18 = row(c18, w, a[2], 2u, a[2], 4u);
-      c19 = row(c19, w, a[2], 3u, a[3], 4u);
-      c20 = row(c20, w, a[2], 4u, a[0], 5u);
-      c21 = row(c21, w, a[2], 5u, a[1], 5u);
-      c22 = row(c22, w, a[2], 6u, a[2], 5u);
-      c23 = row(c23, w, a[2], 7u, a[3], 5u);
-      c24 = row(c24, w, a[3], 0u, a[0], 6u);
-      c25 = row(c25, w, a[3], 1u, a[1], 6u);
-      c26 = row(c26, w, a[3], 2u, a[2], 6u);
-      c27 = row(c27, w, a[3], 3u, a[3], 6u);
-      c28 = row(c28, w, a[3], 4u, a[0], 7u);
-      c29 = row(c29, w, a[3], 5u, a[1], 7u);
-      c30 = row(c30, w, a[3], 6u, a[2], 7u);
-      c31 = row(c31, w, a[3], 7u, a[3], 7u);
-    }
+  }
+  let from_a = starts_of_a(batch * params.a_batch, m);
+  let from_b = starts_of_columns(batch * params.b_batch, params.K, n, TRANSPOSE_B, WIDE_B);
+  let k1 = min((split + 1u) * params.k_slice, params.K);
+  for (var k = split * params.k_slice; k < k1; k += 4u) {
+    step(&c, load_a(from_a, m, k), load_b(from_b, n, k));
   }
   let extra = bias_of(n, split);
-  put(m0 + 0u, n, to, extra, c0);
-  put(m0 + 1u, n, to, extra, c1);
-  put(m0 + 2u, n, to, extra, c2);
-  put(m0 + 3u, n, to, extra, c3);
+  put(m0 + 0u, n, to, extra, c.c0);
+  put(m0 + 1u, n, to, extra, c.c1);
+  put(m0 + 2u, n, to, extra, c.c2);
+  put(m0 + 3u, n, to, extra, c.c3);
   if (ROWS > 4u) {
-    put(m0 + 4u, n, to, extra, c4);
-    put(m0 + 5u, n, to, extra, c5);
-    put(m0 + 6u, n, to, extra, c6);
-    put(m0 + 7u, n, to, extra, c7);
+    put(m0 + 4u, n, to, extra, c.c4);
+    put(m0 + 5u, n, to, extra, c.c5);
+    put(m0 + 6u, n, to, extra, c.c6);
+    put(m0 + 7u, n, to, extra, c.c7);
   }
   if (ROWS > 8u) {
-    put(m0 + 8u, n, to, extra, c8);
-    put(m0 + 9u, n, to, extra, c9);
-    put(m0 + 10u, n, to, extra, c10);
-    put(m0 + 11u, n, to, extra, c11);
-    put(m0 + 12u, n, to, extra, c12);
-    put(m0 + 13u, n, to, extra, c13);
-    put(m0 + 14u, n, to, extra, c14);
-    put(m0 + 15u, n, to, extra, c15);
+    put(m0 + 8u, n, to, extra, c.c8);
+    put(m0 + 9u, n, to, extra, c.c9);
+    put(m0 + 10u, n, to, extra, c.c10);
+    put(m0 + 11u, n, to, extra, c.c11);
+    put(m0 + 12u, n, to, extra, c.c12);
+    put(m0 + 13u, n, to, extra, c.c13);
+    put(m0 + 14u, n, to, extra, c.c14);
+    put(m0 + 15u, n, to, extra, c.c15);
   }
   if (ROWS > 16u) {
-    put(m0 + 16u, n, to, extra, c16);
-    put(m0 + 17u, n, to, extra, c17);
-    put(m0 + 18u, n, to, extra, c18);
-    put(m0 + 19u, n, to, extra, c19);
-    put(m0 + 20u, n, to, extra, c20);
-    put(m0 + 21u, n, to, extra, c21);
-    put(m0 + 22u, n, to, extra, c22);
-    put(m0 + 23u, n, to, extra, c23);
-    put(m0 + 24u, n, to, extra, c24);
-    put(m0 + 25u, n, to, extra, c25);
-    put(m0 + 26u, n, to, extra, c26);
-    put(m0 + 27u, n, to, extra, c27);
-    put(m0 + 28u, n, to, extra, c28);
-    put(m0 + 29u, n, to, extra, c29);
-    put(m0 + 30u, n, to, extra, c30);
-    put(m0 + 31u, n, to, extra, c31);
+    put(m0 + 16u, n, to, extra, c.c16);
+    put(m0 + 17u, n, to, extra, c.c17);
+    put(m0 + 18u, n, to, extra, c.c18);
+    put(m0 + 19u, n, to, extra, c.c19);
+    put(m0 + 20u, n, to, extra, c.c20);
+    put(m0 + 21u, n, to, extra, c.c21);
+    put(m0 + 22u, n, to, extra, c.c22);
+    put(m0 + 23u, n, to, extra, c.c23);
+    put(m0 + 24u, n, to, extra, c.c24);
+    put(m0 + 25u, n, to, extra, c.c25);
+    put(m0 + 26u, n, to, extra, c.c26);
+    put(m0 + 27u, n, to, extra, c.c27);
+    put(m0 + 28u, n, to, extra, c.c28);
+    put(m0 + 29u, n, to, extra, c.c29);
+    put(m0 + 30u, n, to, extra, c.c30);
+    put(m0 + 31u, n, to, extra, c.c31);
   }
 }
