@@ -62,9 +62,10 @@ export function buildPackage(): Built {
   mkdirSync(installed, { recursive: true });
   const archive = join(folder, packed.filename);
   execFileSync("tar", ["-xzf", archive, "-C", installed, "--strip-components", "1"]);
-  for (const name of ["webgpu", "@sparticuz", "tsx"]) {
+  const manifest = JSON.parse(readFileSync(join(installed, "package.json"), "utf8")) as Manifest;
+  const scopes = Object.keys(manifest.dependencies).map((name) => name.split("/")[0]!);
+  for (const name of [...scopes, "@sparticuz", "tsx"]) {
     symlinkSync(join(root, "node_modules", name), join(app, "node_modules", name));
   }
-  const manifest = JSON.parse(readFileSync(join(installed, "package.json"), "utf8")) as Manifest;
   return { files: packed.files.map((file) => file.path).sort(), app, installed, manifest };
 }

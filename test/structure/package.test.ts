@@ -1,4 +1,5 @@
 // The package: what is in it, and that it runs from an empty folder.
+import { spawnSync } from "node:child_process";
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "uvu";
@@ -37,12 +38,33 @@ test("every file that package.json names is in the package", () => {
   match(readFileSync(join(installed, manifest.bin.lowrank!), "utf8"), /^#!\/usr\/bin\/env node\n/);
 });
 
-gpuTest("README's first example and the command run from the installed package", async () => {
-  const readme = readFileSync(join(installed, "README.md"), "utf8");
-  writeFileSync(join(app, "example.mts"), readme.match(/```ts\n([^`]+)```/)![1]!);
-  const ended = await runNode(["--import", "tsx", "example.mts"], {}, app);
-  is(ended.code, 0, ended.stderr);
-  is(ended.stdout.trim().split("\n").length, 5, ended.stdout);
+const examples = [
+  ...readFileSync(join(installed, "README.md"), "utf8").matchAll(/```ts\n([\s\S]*?)```/g),
+].map(([, code], i) => {
+  const name = `example${i + 1}.mts`;
+  writeFileSync(join(app, name), code!);
+  return name;
+});
+
+test("README's examples agree with the package's types, libraries checked too", () => {
+  const tsc = join(root, "node_modules/typescript/bin/tsc");
+  const options = ["--noEmit", "--strict", "--module", "nodenext", "--typeRoots"];
+  const types = join(root, "node_modules/@types");
+  const args = [tsc, ...options, types, "--types", "node", ...examples];
+  const { status, stdout } = spawnSync(process.execPath, args, { cwd: app, encoding: "utf8" });
+  is(status, 0, stdout);
+  writeFileSync(join(app, "wrong.mts"), 'import { zeros } from "lowrank";\nzeros("two");\n');
+  const wrong = spawnSync(process.execPath, [...args, "wrong.mts"], { cwd: app, encoding: "utf8" });
+  match(wrong.stdout, /^wrong.mts\(2,7\): error TS2345/);
+});
+
+gpuTest("README's examples and the command run from the installed package", async () => {
+  const [research, lora] = await Promise.all(
+    examples.map((name) => runNode(["--import", "tsx", name], {}, app)),
+  );
+  is(research!.code, 0, research!.stderr);
+  is(research!.stdout.trim().split("\n").length, 5, research!.stdout);
+  is(lora!.code, 0, lora!.stderr);
   const version = await runNode([join(installed, manifest.bin.lowrank!), "--version"], {}, app);
   is(version.stdout, `${manifest.version}\n`, version.stderr);
 });
