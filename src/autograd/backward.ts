@@ -1,9 +1,10 @@
 // backward(): walks the graph from a result to its leaves and sums the gradients.
-import { GradError, ShapeError } from "../gpu/errors.ts";
+import { GradError } from "../gpu/errors.ts";
 import { accumulate } from "../kernels/accumulate.ts";
+import { checkDType, checkShapeIs, checkTensor } from "../kernels/check.ts";
 import { ones } from "../tensor/create.ts";
 import { scope } from "../tensor/scope.ts";
-import { format, sameShape } from "../tensor/shape.ts";
+import { format } from "../tensor/shape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { Node, noGrad } from "./graph.ts";
 
@@ -16,10 +17,11 @@ export interface BackwardOptions {
 
 /**
  * Adds the gradient of `y` with respect to every leaf to the leaf's `grad`.
- * @throws GradError where y has no graph, is not a scalar, or its graph was freed.
+ * @throws GradError where y has no graph, is not a scalar, its graph was freed, or what an op saved was
+ *   written since; no gradient has changed then
  */
 export function backward(y: Tensor, options: BackwardOptions = {}): void {
-  y.checkAlive("backward");
+  checkTensor("backward", "the tensor", y);
   const { gradient, retainGraph = false } = options;
   if (!y.requiresGrad) {
     throw new GradError({
@@ -39,13 +41,9 @@ export function backward(y: Tensor, options: BackwardOptions = {}): void {
       hint: "Reduce it (`y.sum()`), or pass `{ gradient }`.",
     });
   }
-  if (gradient && !sameShape(gradient.shape, y.shape)) {
-    throw new ShapeError({
-      op: "backward",
-      arg: "gradient",
-      expected: format(y.shape),
-      got: format(gradient.shape),
-    });
+  if (gradient) {
+    checkDType("backward", "gradient", gradient, "f32");
+    checkShapeIs("backward", "gradient", gradient, y.shape);
   }
   noGrad(() => {
     using _ = scope();
@@ -57,7 +55,9 @@ export function backward(y: Tensor, options: BackwardOptions = {}): void {
 
 function walk(root: Node, dy: Tensor, retainGraph: boolean): void {
   const gradients = new Map<Node, Tensor>([[root, dy]]);
-  for (const node of order(root)) {
+  const nodes = order(root);
+  for (const node of nodes) node.check(); // all of them, before any gradient is written
+  for (const node of nodes) {
     const upstream = gradients.get(node);
     if (!upstream) continue;
     gradients.delete(node);

@@ -1,5 +1,7 @@
 // Functional gradients, detach, and activation checkpointing.
+
 import { GradError } from "../gpu/errors.ts";
+import { checkTensor } from "../kernels/check.ts";
 import { randomState, setRandomState } from "../tensor/philox.ts";
 import { scope } from "../tensor/scope.ts";
 import type { Tensor } from "../tensor/tensor.ts";
@@ -8,7 +10,7 @@ import { edgeTo, gradEnabled, Node, noGrad, withGrad } from "./graph.ts";
 
 /** The same values without a graph: gradients stop here. */
 export function detach(x: Tensor): Tensor {
-  x.checkAlive("detach");
+  checkTensor("detach", "x", x);
   return x.view(x.shape);
 }
 
@@ -66,7 +68,7 @@ export function checkpoint<A extends readonly Tensor[]>(
   fn: (...args: A) => Tensor,
   ...inputs: A
 ): Tensor {
-  for (const x of inputs) x.checkAlive("checkpoint");
+  for (const [i, x] of inputs.entries()) checkTensor("checkpoint", `input ${i + 1}`, x);
   if (!gradEnabled()) return fn(...inputs);
   const random = randomState();
   using outer = scope();

@@ -1,7 +1,7 @@
 // The graph that ops leave behind: one node per recorded op, from results to leaves.
-import { DisposedError, GradError } from "../gpu/errors.ts";
+import { GradError } from "../gpu/errors.ts";
 import { format } from "../tensor/shape.ts";
-import { type GraphNode, Tensor } from "../tensor/tensor.ts";
+import type { GraphNode, Tensor } from "../tensor/tensor.ts";
 
 let recording = true;
 
@@ -80,8 +80,8 @@ export class Node implements GraphNode {
     if (this.refs === 0) this.free();
   }
 
-  /** Runs the rule. Throws GradError if the graph was freed or a residual was changed in place. */
-  pull(dy: Tensor): readonly (Tensor | null | undefined)[] {
+  /** Throws GradError if the graph was freed or a residual was changed in place. */
+  check(): void {
     if (!this.pullback) {
       throw new GradError({
         op: "backward",
@@ -101,7 +101,12 @@ export class Node implements GraphNode {
         hint: "Call backward() before the optimiser's step.",
       });
     }
-    return this.pullback(dy);
+  }
+
+  /** Runs the rule, after the checks of `check()`. */
+  pull(dy: Tensor): readonly (Tensor | null | undefined)[] {
+    this.check();
+    return this.pullback!(dy);
   }
 
   /** Drops the residuals; edges stay, so that a second backward() finds the freed node. */
@@ -123,13 +128,4 @@ export class Node implements GraphNode {
 export function edgeTo(t: Tensor): Edge {
   if (!t.requiresGrad) return null;
   return (t.node as Node | null) ?? t;
-}
-
-/** Throws DisposedError, naming the op, if an input was freed. */
-export function checkInput(op: string, t: Tensor, index: number): void {
-  const arg = `argument ${index + 1}`;
-  if (!(t instanceof Tensor)) {
-    throw new DisposedError({ op, arg, expected: "a Tensor", got: typeof t });
-  }
-  t.checkAlive(op, arg);
 }

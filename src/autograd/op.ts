@@ -1,9 +1,9 @@
 // op(): makes a differentiable function of a forward and a backward rule.
-import { GradError, ShapeError } from "../gpu/errors.ts";
+import { ShapeError } from "../gpu/errors.ts";
 import { scope } from "../tensor/scope.ts";
 import { format, sameShape } from "../tensor/shape.ts";
 import { Tensor } from "../tensor/tensor.ts";
-import { checkInput, edgeTo, gradEnabled, Node, noGrad } from "./graph.ts";
+import { edgeTo, gradEnabled, Node, noGrad } from "./graph.ts";
 
 type Grads = readonly (Tensor | readonly Tensor[] | null | undefined)[];
 
@@ -36,7 +36,7 @@ export function op<A extends unknown[], R extends Record<string, unknown>>(
     const lists = args.map(tensorsOf);
     const inputs = lists.flat();
     inputs.forEach((t, i) => {
-      checkInput(name, t, i);
+      t.checkAlive(name, `argument ${i + 1}`);
     });
     const record = gradEnabled() && inputs.some((t) => t.requiresGrad);
     using inner = scope();
@@ -89,16 +89,5 @@ function spread(
       expected: format(shape),
       got: format(g.shape),
     });
-  });
-}
-
-/** Throws GradError: for ops that have no gradient. */
-export function noBackward(name: string): never {
-  throw new GradError({
-    op: name,
-    arg: "the input",
-    expected: "free of gradients",
-    got: "one that wants one",
-    hint: "Use `x.detach()`.",
   });
 }

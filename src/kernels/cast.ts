@@ -1,7 +1,9 @@
 // Element types: checks, outputs, dispatches. A cast between f16 and bf16 goes through f32.
+
 import { DTypeError } from "../gpu/errors.ts";
 import type { DType } from "../tensor/dtype.ts";
 import { Tensor } from "../tensor/tensor.ts";
+import { checkTensor } from "./check.ts";
 import { grid, ownKernel } from "./kernel.ts";
 
 const kernel = ownKernel("cast");
@@ -11,7 +13,7 @@ const isPacked = (dtype: DType) => dtype === "f16" || dtype === "bf16";
 
 /** The elements in another type, to nearest (ties to even), towards zero for integers. */
 export function castTo(x: Tensor, dtype: DType): Tensor {
-  x.checkAlive("cast", "x");
+  checkTensor("cast", "x", x);
   if (!TYPES.includes(dtype)) {
     const expected = `one of ${TYPES.join(", ")}`;
     throw new DTypeError({ op: "cast", arg: "dtype", expected, got: `${dtype}` });

@@ -1,7 +1,9 @@
 // Copies that change the order or the extent of elements: permute, slice, broadcast, concat.
+
 import { DTypeError, ShapeError, ValueError } from "../gpu/errors.ts";
 import { broadcastStrides, format, type Shape, sizeOf, stridesOf } from "../tensor/shape.ts";
 import { Tensor } from "../tensor/tensor.ts";
+import { checkTensor } from "./check.ts";
 import { grid, ownKernel } from "./kernel.ts";
 import { partOf, tiles, type Walk, wider, words } from "./walk.ts";
 
@@ -58,8 +60,8 @@ export function concatCopy(list: readonly Tensor[], axis: number, op = "concat")
  */
 export function copyInto(target: Tensor, source: Tensor, axis: number, start: number): void {
   const op = "copy_into";
-  target.checkAlive(op, "target");
-  source.checkAlive(op, "source");
+  checkTensor(op, "target", target);
+  checkTensor(op, "source", source);
   const at = axis < 0 ? axis + target.rank : axis;
   checkInto(op, target, source, at, start);
   copy(
@@ -97,7 +99,7 @@ function checkInto(op: string, target: Tensor, source: Tensor, axis: number, sta
 }
 
 function gather(op: string, x: Tensor, shape: Shape, walk: Walk): Tensor {
-  x.checkAlive(op, "x");
+  checkTensor(op, "x", x);
   const ready = words(op, x, walk);
   const y = Tensor.empty(op, shape, x.dtype);
   copy("copy_gather", x, y, ready);

@@ -1,8 +1,9 @@
 // Cross-entropy: checks, outputs, dispatches. logits: [N, V], targets: [N]
 import { ShapeError } from "../gpu/errors.ts";
+import { checkIds } from "../tensor/id_range.ts";
 import { format } from "../tensor/shape.ts";
 import { Tensor } from "../tensor/tensor.ts";
-import { checkDType, checkRank, checkShapeIs } from "./check.ts";
+import { checkDType, checkRank, checkShapeIs, checkWord } from "./check.ts";
 import { grid, ownKernel } from "./kernel.ts";
 import { foldForward } from "./reduce.ts";
 
@@ -35,6 +36,8 @@ export function crossEntropyForward(
     const expected = "[N, V] with V at least 1";
     throw new ShapeError({ op, arg: "logits", expected, got: format(logits.shape) });
   }
+  checkIds(op, "targets", targets, V, ignoreIndex);
+  checkWord(op, "reduction", reduction, Object.keys(REDUCTIONS));
   const [losses, counts, lses] = [0, 1, 2].map(() =>
     Tensor.empty("cross_entropy_rows", [N], "f32"),
   );

@@ -1,6 +1,6 @@
 // GELU: checks, output, dispatch. x, y: [...]
 import { Tensor } from "../tensor/tensor.ts";
-import { checkDType, checkShapeIs } from "./check.ts";
+import { checkDType, checkShapeIs, checkWord } from "./check.ts";
 import { grid, ownKernel } from "./kernel.ts";
 
 const kernel = ownKernel("gelu");
@@ -10,6 +10,7 @@ export type GeluForm = "none" | "tanh";
 
 export function geluForward(x: Tensor, approximate: GeluForm): Tensor {
   checkDType("gelu", "x", x, "f32");
+  checkWord("gelu", "approximate", approximate, ["none", "tanh"]);
   const y = Tensor.empty("gelu_forward", x.shape, "f32");
   kernel.run("gelu_forward", {
     tensors: { x, y },

@@ -61,9 +61,21 @@ function matcher(targets: CompleteLoraConfig["target_modules"]): (path: string) 
   if (typeof targets === "string" && targets.toLowerCase() === "all-linear") {
     return (path) => path !== "lm_head" && !path.endsWith(".lm_head");
   }
-  const { source, flags } = typeof targets === "string" ? new RegExp(targets) : (targets as RegExp);
+  const { source, flags } = pattern(targets);
   const whole = new RegExp(`^(?:${source})$`, flags.replace("g", ""));
   return (path) => whole.test(path);
+}
+
+function pattern(targets: unknown): RegExp {
+  if (typeof targets === "string" || targets instanceof RegExp) {
+    try {
+      return new RegExp(targets);
+    } catch {
+      // Not a regular expression: refused below.
+    }
+  }
+  const expected = `a list of names, a regular expression or "all-linear"`;
+  throw new ValueError({ op: "lora", arg: "target_modules", expected, got: `${targets}` });
 }
 
 /**
@@ -78,7 +90,8 @@ export function targetsOf(
   const found = new Map<string, Linear | Conv1D>();
   const candidates: string[] = [];
   for (const [path, module] of model.namedModules()) {
-    if (!(module instanceof Linear || module instanceof Conv1D)) continue;
+    // The model itself cannot be replaced, only what is in it.
+    if (path === "" || !(module instanceof Linear || module instanceof Conv1D)) continue;
     candidates.push(path);
     if (meant(path)) found.set(path, module);
   }

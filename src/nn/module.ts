@@ -1,6 +1,7 @@
 // Module: a tree of parameters with names. Its own Tensor properties are parameters, its own Module
 // properties (and arrays of modules) are children; what must not be saved goes into #private fields.
 import { FormatError, ValueError } from "../gpu/errors.ts";
+import type { DType } from "../tensor/dtype.ts";
 import { scoped } from "../tensor/scope.ts";
 import { format, sameShape } from "../tensor/shape.ts";
 import { Tensor } from "../tensor/tensor.ts";
@@ -66,7 +67,8 @@ export abstract class Module<A extends unknown[] = [Tensor]> {
 
   /**
    * Puts tensors in the place of the parameters; the module owns them from then on and frees the
-   * old ones. Nothing changes if a name is missing or unknown or a shape differs.
+   * old ones. One that comes as f16 or bf16 is frozen. Nothing changes if a name is missing or unknown, or
+   * a shape or a type does not fit.
    * @throws FormatError listing all of them
    */
   loadStateDict(state: ReadonlyMap<string, Tensor>): void {
@@ -84,22 +86,18 @@ export abstract class Module<A extends unknown[] = [Tensor]> {
   /** The module at a dotted path, such as `model.layers.0.mlp`. */
   module(path: string): AnyModule {
     for (const [name, m] of this.namedModules()) if (name === path) return m;
-    throw new ValueError({
-      op: "module",
-      arg: "path",
-      expected: "the name of a module",
-      got: `"${path}"`,
-      hint: "List them with `namedModules()`.",
-    });
+    throw unknownPath("module", "module", path);
   }
 
   /** Replaces the child at a dotted path. The old one is not freed. */
   setModule(path: string, to: AnyModule): void {
+    this.module(path);
     this.assign(path, to);
   }
 
   /** Replaces the parameter at a dotted path. The old one is not freed. */
   setParameter(path: string, to: Tensor): void {
+    if (!this.stateDict().has(path)) throw unknownPath("setParameter", "parameter", path);
     this.assign(path, to.persist());
   }
 
@@ -151,11 +149,22 @@ export abstract class Module<A extends unknown[] = [Tensor]> {
 // biome-ignore lint/suspicious/noExplicitAny: `forward` is contravariant, so no other type fits all.
 export type AnyModule = Module<any>;
 
+function unknownPath(op: string, kind: "module" | "parameter", path: string): ValueError {
+  const hint = kind === "module" ? "`namedModules()`" : "`namedParameters()`";
+  const facts = { arg: "path", expected: `the name of a ${kind}`, got: JSON.stringify(path) };
+  return new ValueError({ op, ...facts, hint: `List them with ${hint}.` });
+}
+
+/** What parameters may be stored as. */
+const FLOATS: readonly DType[] = ["f32", "f16", "bf16"];
+
 function checkState(own: Map<string, Tensor>, state: ReadonlyMap<string, Tensor>): void {
   const problems: string[] = [];
   for (const [name, p] of own) {
     const t = state.get(name);
     if (!t) problems.push(`missing ${name}`);
+    else if (t.disposed) problems.push(`${name} was freed`);
+    else if (!FLOATS.includes(t.dtype)) problems.push(`${name} is ${t.dtype}, expected f32`);
     else if (!sameShape(t.shape, p.shape)) {
       problems.push(`${name} is ${format(t.shape)}, expected ${format(p.shape)}`);
     }

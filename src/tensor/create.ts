@@ -9,9 +9,15 @@ import { currentScope } from "./scope.ts";
 import { checkShape, format, type Shape, sizeOf } from "./shape.ts";
 import { Tensor } from "./tensor.ts";
 
+/** Throws for a bad shape or type, and LimitError where the device cannot hold it: before memory is asked for. */
+function checkNew(op: string, shape: Shape, dtype: DType): void {
+  checkShape(op, shape);
+  gpu(op).pool.check(op, sizeOf(shape) * bytesPerElement(dtype, op));
+}
+
 /** Uploads the raw bytes of a tensor. Throws ShapeError where their number does not fit the shape. */
 export function fromBytes(bytes: Uint8Array, shape: Shape, dtype: DType, op = "tensor"): Tensor {
-  checkShape(op, shape);
+  checkNew(op, shape, dtype);
   const expected = sizeOf(shape) * bytesPerElement(dtype);
   if (bytes.byteLength !== expected) {
     throw new ShapeError({
@@ -36,12 +42,11 @@ export function fromBytes(bytes: Uint8Array, shape: Shape, dtype: DType, op = "t
  * @param dtype  default: i32 for Int32Array, u32 for Uint32Array, else f32
  */
 export function tensor(values: Nested | ArrayLike<number>, shape?: Shape, dtype?: DType): Tensor {
-  gpu("tensor");
   const kind = dtype ?? dtypeOf(values);
   if (ArrayBuffer.isView(values)) {
     const flat = values as unknown as ArrayLike<number>;
     const dims = shape ?? [flat.length];
-    checkCount(flat.length, dims);
+    checkCount(flat.length, dims, kind);
     return fromBytes(encode(flat, kind), dims, kind);
   }
   const nested = values as Nested;
@@ -49,12 +54,12 @@ export function tensor(values: Nested | ArrayLike<number>, shape?: Shape, dtype?
   const flat: number[] = [];
   flatten(nested, own, 0, flat);
   const dims = shape ?? own;
-  checkCount(flat.length, dims);
+  checkCount(flat.length, dims, kind);
   return fromBytes(encode(flat, kind), dims, kind);
 }
 
-function checkCount(got: number, shape: Shape): void {
-  checkShape("tensor", shape);
+function checkCount(got: number, shape: Shape, dtype: DType): void {
+  checkNew("tensor", shape, dtype);
   if (got === sizeOf(shape)) return;
   throw new ShapeError({
     op: "tensor",
@@ -96,7 +101,7 @@ function flatten(values: Nested, shape: Shape, depth: number, out: number[]): vo
 
 /** A tensor of zeros. */
 export function zeros(shape: Shape, dtype: DType = "f32"): Tensor {
-  checkShape("zeros", shape);
+  checkNew("zeros", shape, dtype);
   const t = Tensor.empty("zeros", shape, dtype);
   const { block, byteOffset } = t.storage;
   t.storage.gpu.stream.clear(block, byteOffset, Math.ceil(t.bytes / 4) * 4);
@@ -105,37 +110,34 @@ export function zeros(shape: Shape, dtype: DType = "f32"): Tensor {
 
 /** A tensor with `value` everywhere. */
 export function full(shape: Shape, value: number, dtype: DType = "f32"): Tensor {
-  checkShape("full", shape);
-  if (value === 0) return zeros(shape, dtype);
-  return fromBytes(
-    encode(new Float64Array(sizeOf(shape)).fill(value), dtype),
-    shape,
-    dtype,
-    "full",
-  );
+  return filled("full", shape, value, dtype);
 }
 
+/** A tensor of ones. */
 export function ones(shape: Shape, dtype: DType = "f32"): Tensor {
-  return full(shape, 1, dtype);
+  return filled("ones", shape, 1, dtype);
+}
+
+function filled(op: string, shape: Shape, value: number, dtype: DType): Tensor {
+  checkNew(op, shape, dtype);
+  if (value === 0) return zeros(shape, dtype);
+  const values = new Float64Array(sizeOf(shape)).fill(value);
+  return fromBytes(encode(values, dtype, op), shape, dtype, op);
 }
 
 /** start, start + step, … below `end`. `arange(n)` counts from 0. */
 export function arange(start: number, end?: number, step = 1, dtype: DType = "f32"): Tensor {
+  const op = "arange";
   const [from, to] = end === undefined ? [0, start] : [start, end];
-  if (!(step !== 0 && Number.isFinite(step))) {
-    throw new ValueError({
-      op: "arange",
-      arg: "step",
-      expected: "finite and not 0",
-      got: `${step}`,
-    });
+  for (const [arg, value] of Object.entries({ start: from, end: to, step })) {
+    if (Number.isFinite(value) && (arg !== "step" || value !== 0)) continue;
+    const expected = arg === "step" ? "finite and not 0" : "finite";
+    throw new ValueError({ op, arg, expected, got: `${value}` });
   }
   const n = Math.max(0, Math.ceil((to - from) / step));
-  return tensor(
-    Float64Array.from({ length: n }, (_, i) => from + i * step),
-    [n],
-    dtype,
-  );
+  checkNew(op, [n], dtype);
+  const values = Float64Array.from({ length: n }, (_, i) => from + i * step);
+  return fromBytes(encode(values, dtype, op), [n], dtype, op);
 }
 
 /** `n` words of random bits, from a key drawn now. */
@@ -152,7 +154,7 @@ function randomWords(n: number): Uint32Array {
 
 /** Uniform numbers in [low, high), from `manualSeed`'s stream. */
 export function rand(shape: Shape, low = 0, high = 1): Tensor {
-  checkShape("rand", shape);
+  checkNew("rand", shape, "f32");
   const n = sizeOf(shape);
   const words = randomWords(n);
   const values = Float32Array.from(
@@ -164,7 +166,7 @@ export function rand(shape: Shape, low = 0, high = 1): Tensor {
 
 /** Normal numbers by Box and Muller's method, from `manualSeed`'s stream. */
 export function randn(shape: Shape, mean = 0, std = 1): Tensor {
-  checkShape("randn", shape);
+  checkNew("randn", shape, "f32");
   const n = sizeOf(shape);
   const words = randomWords(n + (n % 2));
   const values = new Float32Array(n);

@@ -7,11 +7,11 @@ export type DType = "f32" | "f16" | "bf16" | "i32" | "u32";
 export const DTYPES: readonly DType[] = ["f32", "f16", "bf16", "i32", "u32"];
 
 /** Throws DTypeError for the name of a type that there is not. */
-export function bytesPerElement(dtype: DType): number {
+export function bytesPerElement(dtype: DType, op = "tensor"): number {
   if (dtype === "f16" || dtype === "bf16") return 2;
   if (DTYPES.includes(dtype)) return 4;
   const expected = `one of ${DTYPES.join(", ")}`;
-  throw new DTypeError({ op: "tensor", arg: "dtype", expected, got: `${dtype}` });
+  throw new DTypeError({ op, arg: "dtype", expected, got: `${dtype}` });
 }
 
 /**

@@ -1,6 +1,6 @@
 // Tensor: a shape, an element type and a storage. It has no ops; `autograd/methods.ts` adds them.
 import { gpu } from "../gpu/device.ts";
-import { DisposedError, ShapeError } from "../gpu/errors.ts";
+import { DisposedError, DTypeError, ShapeError } from "../gpu/errors.ts";
 import { bytesPerElement, type DType, decode } from "./dtype.ts";
 import { formatTensor, type Nested, nest } from "./inspect.ts";
 import { currentScope, type Scope } from "./scope.ts";
@@ -28,6 +28,8 @@ function free(holdings: Holdings): void {
   holdings.storage.release();
   holdings.node?.release();
 }
+
+type Values = Float32Array | Int32Array | Uint32Array;
 
 const lost = new FinalizationRegistry<Holdings>(free);
 
@@ -73,7 +75,12 @@ export class Tensor {
   }
 
   get storage(): Storage {
-    this.checkAlive("storage");
+    return this.storageFor("storage");
+  }
+
+  /** The memory. Throws DisposedError, which names the op, once the tensor was freed. */
+  storageFor(op: string, arg?: string): Storage {
+    this.checkAlive(op, arg);
     return this.holdings.storage;
   }
 
@@ -96,7 +103,7 @@ export class Tensor {
   /** Marks a leaf as wanting a gradient, or not. */
   set requiresGrad(value: boolean) {
     if (value && this.dtype !== "f32") {
-      throw new ShapeError({
+      throw new DTypeError({
         op: "requiresGrad",
         arg: "the tensor",
         expected: "f32",
@@ -130,11 +137,12 @@ export class Tensor {
 
   /** The same memory under another shape of the same size, with no graph. */
   view(shape: Shape): Tensor {
-    return new Tensor(this.storage.retain(), shape, this.dtype);
+    return new Tensor(this.storageFor("view").retain(), shape, this.dtype);
   }
 
   /** A copy of the elements in memory of its own, with no graph. */
   clone(): Tensor {
+    this.checkAlive("clone");
     const copy = Tensor.empty("clone", this.shape, this.dtype);
     const { storage } = copy;
     const bytes = Math.ceil(this.bytes / 4) * 4;
@@ -168,51 +176,63 @@ export class Tensor {
   }
 
   /** All elements, row-major: Float32Array for f32, f16 and bf16, Int32Array or Uint32Array. */
-  async data(): Promise<Float32Array | Int32Array | Uint32Array> {
-    return decode(await this.rawBytes(), this.dtype);
+  data(): Promise<Values> {
+    return this.read("data", (values) => values);
   }
 
   /** The stored bytes as they are. */
-  async rawBytes(): Promise<Uint8Array<ArrayBuffer>> {
-    this.checkAlive("data");
-    const { storage, bytes } = this;
-    const padded = Math.ceil(bytes / 4) * 4;
-    const buffer = await storage.gpu.stream.read(storage.block, storage.byteOffset, padded);
-    return new Uint8Array(buffer, 0, bytes);
+  rawBytes(): Promise<Uint8Array<ArrayBuffer>> {
+    return this.bytesFor("rawBytes");
   }
 
   /** The one element of a tensor of size 1. */
-  async item(): Promise<number> {
-    if (this.size !== 1) {
-      throw new ShapeError({
-        op: "item",
-        arg: "the tensor",
-        expected: "of size 1",
-        got: format(this.shape),
-        hint: "Use `await x.data()` or `await x.array()`.",
-      });
-    }
-    return (await this.data())[0]!;
+  item(): Promise<number> {
+    if (this.size === 1) return this.read("item", (values) => values[0]!);
+    throw new ShapeError({
+      op: "item",
+      arg: "the tensor",
+      expected: "of size 1",
+      got: format(this.shape),
+      hint: "Use `await x.data()` or `await x.array()`.",
+    });
   }
 
   /** The elements as nested arrays of the tensor's shape. */
-  async array(): Promise<Nested> {
-    return nest(await this.data(), this.shape);
+  array(): Promise<Nested> {
+    return this.read("array", (values) => nest(values, this.shape));
   }
 
   /** The values as text, long axes shortened in the middle, as NumPy prints them. */
-  async print(): Promise<string> {
-    return formatTensor(await this.data(), this.shape, this.dtype);
+  print(): Promise<string> {
+    return this.read("print", (values) => formatTensor(values, this.shape, this.dtype));
+  }
+
+  /** Throws at the call, not in the promise, where there is nothing to read. */
+  private read<T>(op: string, use: (values: Values) => T): Promise<T> {
+    return this.bytesFor(op).then((bytes) => use(decode(bytes, this.dtype)));
+  }
+
+  private bytesFor(op: string): Promise<Uint8Array<ArrayBuffer>> {
+    const { gpu: device, block, byteOffset } = this.storageFor(op);
+    const { bytes } = this;
+    const padded = Math.ceil(bytes / 4) * 4;
+    const reading = device.stream.read(block, byteOffset, padded);
+    return reading.then((buffer) => new Uint8Array(buffer, 0, bytes));
   }
 
   toString(): string {
     return `Tensor(${this.dtype}${format(this.shape)}${this.disposed ? ", freed" : ""})`;
   }
+
+  /** What Node's console.log shows; the values are on the GPU, and `print()` reads them. */
+  [Symbol.for("nodejs.util.inspect.custom")](): string {
+    return this.toString();
+  }
 }
 
 /** Throws unless the device that holds the tensor is the one in use. */
 export function checkDevice(op: string, t: Tensor): void {
-  if (t.storage.gpu === gpu(op)) return;
+  if (t.storageFor(op).gpu === gpu(op)) return;
   throw new DisposedError({
     op,
     arg: "the tensor",

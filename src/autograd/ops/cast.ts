@@ -1,5 +1,6 @@
 import { GradError } from "../../gpu/errors.ts";
 import { castTo } from "../../kernels/cast.ts";
+import { checkTensor } from "../../kernels/check.ts";
 import type { DType } from "../../tensor/dtype.ts";
 import { scoped } from "../../tensor/scope.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
@@ -18,7 +19,7 @@ const sameType = op("cast", {
  * @throws DTypeError for an unknown type, GradError for a packed copy of what wants a gradient
  */
 export function cast(x: Tensor, dtype: DType): Tensor {
-  x.checkAlive("cast", "x");
+  checkTensor("cast", "x", x);
   if (dtype === x.dtype) return sameType(x);
   const packed = dtype === "f16" || dtype === "bf16";
   if (packed && x.requiresGrad && gradEnabled()) {

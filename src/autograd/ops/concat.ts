@@ -1,4 +1,5 @@
 import { DTypeError, ShapeError, ValueError } from "../../gpu/errors.ts";
+import { checkTensor } from "../../kernels/check.ts";
 import { concatCopy, sliceCopy } from "../../kernels/copy.ts";
 import { checkShape, format, normalizeAxis, type Shape, sameShape } from "../../tensor/shape.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
@@ -29,7 +30,7 @@ export function concat(list: readonly Tensor[], axis = 0): Tensor {
     throw new ValueError({ op: "concat", arg: "list", expected: "not empty", got: "[]" });
   }
   list.forEach((x, i) => {
-    x.checkAlive("concat", `list[${i}]`);
+    checkTensor("concat", `list[${i}]`, x);
   });
   const at = normalizeAxis("concat", axis, first.rank);
   list.forEach((x, i) => {

@@ -1,4 +1,5 @@
 import { ShapeError, ValueError } from "../../gpu/errors.ts";
+import { checkTensor } from "../../kernels/check.ts";
 import { broadcastCopy, permuteCopy } from "../../kernels/copy.ts";
 import { sumTo } from "../../kernels/reduce.ts";
 import { checkShape, format, normalizeAxis, type Shape } from "../../tensor/shape.ts";
@@ -20,7 +21,7 @@ const permuteOp = op("permute", {
  * @throws ValueError where it is not a permutation
  */
 export function permute(x: Tensor, axes: Shape): Tensor {
-  x.checkAlive("permute", "x");
+  checkTensor("permute", "x", x);
   const order = axes.map((a) => normalizeAxis("permute", a, x.rank, "axes"));
   if (order.length !== x.rank || new Set(order).size !== x.rank) {
     const all = x.shape.map((_, i) => i);
@@ -32,7 +33,7 @@ export function permute(x: Tensor, axes: Shape): Tensor {
 
 /** Two axes exchanged; by default the last two. */
 export function transpose(x: Tensor, i = -2, j = -1): Tensor {
-  x.checkAlive("transpose", "x");
+  checkTensor("transpose", "x", x);
   const a = normalizeAxis("transpose", i, x.rank, "i");
   const b = normalizeAxis("transpose", j, x.rank, "j");
   return permuteOp(
@@ -51,7 +52,7 @@ const broadcastOp = op("broadcast_to", {
  * @throws ShapeError where a size is neither equal nor 1
  */
 export function broadcastTo(x: Tensor, shape: Shape): Tensor {
-  x.checkAlive("broadcast_to", "x");
+  checkTensor("broadcast_to", "x", x);
   checkShape("broadcast_to", shape);
   const skip = shape.length - x.rank;
   if (skip >= 0 && x.shape.every((n, i) => n === 1 || n === shape[i + skip])) {

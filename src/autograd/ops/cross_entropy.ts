@@ -22,7 +22,7 @@ const rule = op("cross_entropy", {
  * @param targets  [N] of i32 or u32: classes in [0, V), or `ignoreIndex`
  * @param options  `ignoreIndex`: rows with this target count for nothing, default −100;
  *   `reduction`: "mean" over the rows that count (0 where none does), "sum", or "none" for [N]
- * @throws DTypeError, ShapeError
+ * @throws DTypeError, ShapeError, ValueError for targets that are known to lie outside [0, V − 1]
  */
 export function crossEntropy(
   logits: Tensor,

@@ -1,4 +1,4 @@
-import { checkRank } from "../../kernels/check.ts";
+import { checkRank, checkTensor } from "../../kernels/check.ts";
 import { gatherRows, gatherRowsBackward } from "../../kernels/gather.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import { op } from "../op.ts";
@@ -14,6 +14,7 @@ import { op } from "../op.ts";
  */
 export const embedding = op("embedding", {
   forward: (weight: Tensor, ids: Tensor) => {
+    checkTensor("embedding", "weight", weight);
     checkRank("embedding", "weight", weight, 2, "[V, D]");
     return [gatherRows(weight, ids, "embedding", "weight"), { ids, shape: weight.shape }];
   },

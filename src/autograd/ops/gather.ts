@@ -1,3 +1,4 @@
+import { checkTensor } from "../../kernels/check.ts";
 import {
   gatherAxis,
   gatherAxisBackward,
@@ -24,7 +25,7 @@ const gatherOp = op("gather", {
  * @throws ValueError for ids that are known to lie outside the axis
  */
 export function gather(x: Tensor, axis: number, ids: Tensor): Tensor {
-  x.checkAlive("gather", "x");
+  checkTensor("gather", "x", x);
   return gatherOp(x, normalizeAxis("gather", axis, x.rank), ids);
 }
 

@@ -1,6 +1,6 @@
 import { ShapeError } from "../../gpu/errors.ts";
 import { rowsOf } from "../../kernels/axes.ts";
-import { checkDType, checkRank } from "../../kernels/check.ts";
+import { checkDType, checkRank, checkShapeIs } from "../../kernels/check.ts";
 import { matmulForward } from "../../kernels/matmul.ts";
 import { foldForward } from "../../kernels/reduce.ts";
 import { format } from "../../tensor/shape.ts";
@@ -54,6 +54,10 @@ export function linear(
   if (x.shape[x.rank - 1] !== inner) {
     const expected = `[..., in = ${inner}], for weight is ${format(weight.shape)}`;
     throw new ShapeError({ op: "linear", arg: "x", expected, got: format(x.shape) });
+  }
+  if (bias) {
+    checkDType("linear", "bias", bias, "f32");
+    checkShapeIs("linear", "bias", bias, [weight.shape[transposed ? 1 : 0]!], "[out]");
   }
   return rule(x, weight, bias, transposed);
 }

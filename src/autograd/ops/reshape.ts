@@ -1,4 +1,5 @@
 import { ShapeError } from "../../gpu/errors.ts";
+import { checkTensor } from "../../kernels/check.ts";
 import { checkShape, format, normalizeAxis, type Shape, sizeOf } from "../../tensor/shape.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import { op } from "../op.ts";
@@ -33,7 +34,7 @@ function complete(x: Tensor, shape: Shape): number[] {
  * @throws ShapeError where the number of elements differs
  */
 export function reshape(x: Tensor, shape: Shape): Tensor {
-  x.checkAlive("reshape", "x");
+  checkTensor("reshape", "x", x);
   return viewAs(x, complete(x, shape));
 }
 
@@ -42,7 +43,7 @@ export function reshape(x: Tensor, shape: Shape): Tensor {
  * @throws ShapeError where the named axis has another size
  */
 export function squeeze(x: Tensor, axis?: number): Tensor {
-  x.checkAlive("squeeze", "x");
+  checkTensor("squeeze", "x", x);
   if (axis === undefined) {
     return viewAs(
       x,
@@ -65,7 +66,7 @@ export function squeeze(x: Tensor, axis?: number): Tensor {
 
 /** A new axis of size 1 before `axis`; −1 appends one. */
 export function unsqueeze(x: Tensor, axis: number): Tensor {
-  x.checkAlive("unsqueeze", "x");
+  checkTensor("unsqueeze", "x", x);
   const at = normalizeAxis("unsqueeze", axis, x.rank + 1);
   const shape = [...x.shape.slice(0, at), 1, ...x.shape.slice(at)];
   checkShape("unsqueeze", shape);

@@ -1,4 +1,5 @@
 import { ValueError } from "../../gpu/errors.ts";
+import { checkTensor } from "../../kernels/check.ts";
 import { copyInto, sliceCopy } from "../../kernels/copy.ts";
 import { zeros } from "../../tensor/create.ts";
 import { format, normalizeAxis, type Shape } from "../../tensor/shape.ts";
@@ -24,7 +25,7 @@ const sliceOp = op("slice", {
  * @throws ValueError outside the axis
  */
 export function slice(x: Tensor, axis: number, start: number, end?: number): Tensor {
-  x.checkAlive("slice", "x");
+  checkTensor("slice", "x", x);
   const at = normalizeAxis("slice", axis, x.rank);
   const n = x.shape[at]!;
   const from = start < 0 ? start + n : start;
@@ -46,7 +47,7 @@ export function slice(x: Tensor, axis: number, start: number, end?: number): Ten
  * @param sizes  the size of every part (the last may be smaller), or a list that adds up to the axis
  */
 export function split(x: Tensor, sizes: number | Shape, axis = 0): Tensor[] {
-  x.checkAlive("split", "x");
+  checkTensor("split", "x", x);
   const at = normalizeAxis("split", axis, x.rank);
   const n = x.shape[at]!;
   const list = typeof sizes === "number" ? equalParts(n, sizes) : [...sizes];
@@ -70,7 +71,7 @@ function equalParts(n: number, size: number): number[] {
 
 /** x in `parts` parts along an axis, all of one size; the axis must be divisible. */
 export function chunk(x: Tensor, parts: number, axis = 0): Tensor[] {
-  x.checkAlive("chunk", "x");
+  checkTensor("chunk", "x", x);
   const n = x.shape[normalizeAxis("chunk", axis, x.rank)]!;
   if (!Number.isInteger(parts) || parts < 1 || n % parts !== 0) {
     const expected = `a divisor of ${n}, the size of axis ${axis}`;
