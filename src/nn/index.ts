@@ -1,6 +1,13 @@
 // Modules, models, optimisers, generation: `import { Linear, AdamW } from "lowrank/nn"`.
 export { CausalLM, type LMSizes, type RowLayout } from "./causal_lm.ts";
-export { type GenerateOptions, generate, generateStream } from "./generate.ts";
+export {
+  type GenerateOptions,
+  generate,
+  generateBatch,
+  generateBatchStream,
+  generateStream,
+} from "./generate.ts";
+export { generationOptions } from "./generation_config.ts";
 export { GPT2LMHeadModel } from "./gpt2.ts";
 export type { GPT2Config } from "./gpt2_config.ts";
 export {
@@ -24,3 +31,4 @@ export {
   savePretrained,
   toFloat32,
 } from "./pretrained.ts";
+export { processLogits, type Sampling } from "./sampling.ts";
