@@ -134,7 +134,7 @@ export async function runLora(data: Data, settings: Settings) {
   const after = await losses(model, data, settings);
   const sampleAfter = await sample(model, data.prompt);
   const folder = `${settings.out}/adapter`;
-  await saveAdapter(lora, folder, "examples/demo/base");
+  await saveAdapter(lora, folder, { base: "examples/demo/base" });
   const merge = await compareMerged(model, lora, data, settings);
   const checks: Check[] = [
     { name: "every lora_B moved away from zero", good: await allMoved(lora) },
@@ -191,8 +191,8 @@ function baseOf(model: CausalLM, count: number): Tensor[] {
 }
 
 async function allMoved(lora: Lora): Promise<boolean> {
-  for (const { lora_B } of lora.layers.values()) {
-    if ((await lora_B.data()).every((v) => v === 0)) return false;
+  for (const { active } of lora.layers.values()) {
+    for (const { lora_B } of active) if ((await lora_B.data()).every((v) => v === 0)) return false;
   }
   return true;
 }

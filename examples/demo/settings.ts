@@ -24,6 +24,6 @@ export const arms = {
   length: 64,
   warmup: 5,
   seed: 7,
-  lora: { r: 8, lora_alpha: 16, lora_dropout: 0 },
+  lora: { target_modules: "all-linear", r: 8, lora_alpha: 16, lora_dropout: 0 },
   lr: { lora: 1e-2, full: 3.16e-3 },
 };

@@ -1,5 +1,12 @@
 // Adapters: `import { addLora, saveAdapter } from "lowrank/lora"`.
-export { type LoraConfig, scaleOf } from "./config.ts";
+export { type CompleteLoraConfig, type LoraConfig, type LoraInit, scaleOf } from "./config.ts";
 export { addLora, Lora } from "./lora.ts";
 export { LoraLayer } from "./lora_layer.ts";
-export { loadAdapter, peftStateDict, saveAdapter } from "./peft.ts";
+export { LoraWeights } from "./lora_weights.ts";
+export {
+  loadAdapter,
+  peftStateDict,
+  type SaveAdapterOptions,
+  saveAdapter,
+} from "./peft.ts";
+export { SavedModule } from "./saved_module.ts";

@@ -1,51 +1,191 @@
-// Lora: the adapters of one model, as one thing to train, switch, merge and take out again.
+// Lora: the adapters of one model: to train, switch, merge and take out again.
 import { ValueError } from "../gpu/errors.ts";
 import type { AnyModule } from "../nn/module.ts";
 import type { Tensor } from "../tensor/tensor.ts";
-import { type CompleteLoraConfig, completeConfig, type LoraConfig, targetsOf } from "./config.ts";
+import { type CompleteLoraConfig, completeConfig, type LoraConfig } from "./config.ts";
 import { LoraLayer } from "./lora_layer.ts";
+import { LoraWeights } from "./lora_weights.ts";
+import { SavedModule } from "./saved_module.ts";
+import type { Switches } from "./switches.ts";
+import { baseModules, type Plan, planOf, withTargets } from "./targets.ts";
+
+/** A config that fits a model, and what it means there. */
+export interface Planned {
+  config: CompleteLoraConfig;
+  plan: Plan;
+}
+
+/** Checks a config against a model. Nothing is changed. */
+export function planAdapter(model: AnyModule, config: LoraConfig): Planned {
+  const full = withTargets(model, completeConfig(config));
+  return { config: full, plan: planOf(model, full) };
+}
+
+/** Throws ValueError where a model has adapters already. */
+export function checkNoAdapters(model: AnyModule): void {
+  for (const [path, module] of model.namedModules()) {
+    if (!(module instanceof LoraLayer || module instanceof SavedModule)) continue;
+    const hint =
+      "Add to them with `lora.addAdapter(name, config)`, or take them out with `lora.remove()`.";
+    const facts = { arg: "the model", expected: "without adapters", got: path };
+    throw new ValueError({ op: "lora", ...facts, hint });
+  }
+}
 
 /**
- * Freezes a model and gives the linear layers that the config names a low-rank update.
+ * Freezes a model and gives the layers that the config names a low-rank update.
  * The model is changed in place and used as before.
- * @throws ValueError where nothing matches, r does not fit, or the model has adapters already
+ * @param adapterName  by which the adapter is switched
+ * @throws ValueError where the config or the model does not fit; nothing is changed then
  */
-export function addLora(model: AnyModule, config: LoraConfig = {}): Lora {
-  const full = completeConfig(config);
-  for (const [path, module] of model.namedModules()) {
-    if (!(module instanceof LoraLayer)) continue;
-    const hint = "Take them out first: `lora.remove()`.";
-    throw new ValueError({
-      op: "lora",
-      arg: "the model",
-      expected: "without adapters",
-      got: path,
-      hint,
-    });
-  }
-  const targets = targetsOf(model, full);
-  model.requiresGrad(false);
-  const layers = new Map<string, LoraLayer>();
-  for (const [path, base] of targets) {
-    const layer = new LoraLayer(base, full);
-    layer.training = base.training;
-    model.setModule(path, layer);
-    layers.set(path, layer);
-  }
-  return new Lora(model, full, layers);
+export function addLora(model: AnyModule, config: LoraConfig = {}, adapterName = "default"): Lora {
+  checkNoAdapters(model);
+  const planned = planAdapter(model, config);
+  const lora = new Lora(model);
+  lora.put(adapterName, planned);
+  lora.setAdapter(adapterName);
+  return lora;
 }
 
 export class Lora {
-  constructor(
-    readonly model: AnyModule,
-    readonly config: CompleteLoraConfig,
-    /** The adapted layers by the paths of the layers that they replaced. */
-    readonly layers: ReadonlyMap<string, LoraLayer>,
-  ) {}
+  /** The adapted layers by the paths of the layers that they replaced. */
+  readonly layers = new Map<string, LoraLayer>();
+  /** The layers of which adapters have copies. */
+  readonly saved = new Map<string, SavedModule>();
+  private readonly configs = new Map<string, CompleteLoraConfig>();
+  private readonly switches: Switches = { active: [], enabled: true };
+  /** Which parameters of the base wanted gradients before. */
+  private readonly trainedBefore: ReadonlySet<Tensor>;
+  /** Biases of the base from before an adapter trained them. */
+  private biasesBefore = new Map<string, Tensor>();
 
-  /** A and B of every layer: what the optimiser trains. */
-  parameters(): Tensor[] {
-    return [...this.layers.values()].flatMap((layer) => [layer.lora_A, layer.lora_B]);
+  constructor(readonly model: AnyModule) {
+    this.trainedBefore = new Set(model.trainableParameters());
+    model.requiresGrad(false);
+  }
+
+  /** Names of the adapters. */
+  get adapters(): string[] {
+    return [...this.configs.keys()];
+  }
+
+  /** Names of those whose updates are added. */
+  get activeAdapters(): readonly string[] {
+    return this.switches.active;
+  }
+
+  /** The config of an adapter. Default: the first active one. */
+  config(name = this.activeAdapters[0] ?? this.adapters[0]!): CompleteLoraConfig {
+    const config = this.configs.get(name);
+    if (config) return config;
+    const expected = `one of ${this.adapters.join(", ") || "none that there is"}`;
+    throw new ValueError({ op: "lora", arg: "the adapter", expected, got: name });
+  }
+
+  /**
+   * Adds one more adapter, not yet active.
+   * @throws ValueError for a name that is taken, and where the config does not fit
+   */
+  addAdapter(name: string, config: LoraConfig = {}): void {
+    this.put(name, planAdapter(this.model, config));
+  }
+
+  /** Puts a checked adapter into the model. */
+  put(name: string, { config, plan }: Planned): void {
+    this.checkNewName(name, config);
+    this.checkNotMerged("addAdapter");
+    for (const [path, { base, r, scaling }] of plan.targets) {
+      const layer = this.layerAt(path, base);
+      const weights = new LoraWeights(layer.sizes, r, scaling, config);
+      weights.training = layer.training;
+      layer.adapters.set(name, weights.requiresGrad(false));
+    }
+    for (const [path, module] of plan.saved) this.savedAt(path, module).add(name);
+    this.configs.set(name, config);
+    this.rememberBiases(name);
+  }
+
+  private checkNewName(name: string, config: CompleteLoraConfig): void {
+    const refuse = (arg: string, expected: string, got: string) => {
+      throw new ValueError({ op: "addAdapter", arg, expected, got });
+    };
+    if (!/^[^.\s/\\]+$/.test(name) || name === "__base__") {
+      refuse("name", "a name without dots, slashes and blanks that is not __base__", `"${name}"`);
+    }
+    if (this.configs.has(name)) refuse("name", "a new one", `${name}, which is taken`);
+    const other = this.adapters.find((a) => this.configs.get(a)!.bias !== "none");
+    if (other === undefined || config.bias === "none") return;
+    refuse("bias", `none, for ${other} trains the biases of the base already`, config.bias);
+  }
+
+  private layerAt(path: string, base: LoraLayer["base_layer"]): LoraLayer {
+    const known = this.layers.get(path);
+    if (known) return known;
+    const layer = new LoraLayer(base, this.switches);
+    this.model.setModule(path, layer);
+    this.layers.set(path, layer);
+    return layer;
+  }
+
+  private savedAt(path: string, module: AnyModule): SavedModule {
+    const known = this.saved.get(path);
+    if (known) return known;
+    const wrapper = new SavedModule(module, this.switches);
+    this.model.setModule(path, wrapper);
+    this.saved.set(path, wrapper);
+    return wrapper;
+  }
+
+  /** The biases of the base that an adapter trains, by their paths there. */
+  biases(name: string): Map<string, Tensor> {
+    const { bias } = this.config(name);
+    const found = new Map<string, Tensor>();
+    if (bias === "none") return found;
+    for (const [path, module] of this.model.namedModules()) {
+      const own = (module as { bias?: Tensor | null }).bias;
+      const adapted = path.endsWith(".base_layer");
+      if (path.includes(".original_module") || this.isCopy(module)) continue;
+      if (own && (adapted || bias === "all")) found.set(path ? `${path}.bias` : "bias", own);
+    }
+    return found;
+  }
+
+  private isCopy(module: AnyModule): boolean {
+    return [...this.saved.values()].some((s) => [...s.copies.values()].includes(module));
+  }
+
+  private rememberBiases(name: string): void {
+    for (const [path, t] of this.biases(name)) this.biasesBefore.set(path, t.clone().persist());
+  }
+
+  /**
+   * Lets one adapter, or several whose updates are summed, take part, and makes them trainable.
+   * @throws ValueError for unknown names, and for two adapters that have copies of one module
+   */
+  setAdapter(names: string | readonly string[]): void {
+    const list = [...new Set([names].flat())] as string[];
+    for (const name of list) this.config(name);
+    this.checkNotMerged("setAdapter");
+    for (const [path, { copies }] of this.saved) {
+      const owners = list.filter((name) => copies.has(name));
+      if (owners.length <= 1) continue;
+      const expected = `at most one with a copy of ${path}`;
+      throw new ValueError({ op: "setAdapter", arg: "names", expected, got: owners.join(", ") });
+    }
+    this.switches.active = list;
+    for (const name of this.adapters) {
+      for (const p of this.parameters(name)) p.requiresGrad = list.includes(name);
+    }
+  }
+
+  /** What the optimiser trains: everything of one adapter, or of the active ones. */
+  parameters(name?: string): Tensor[] {
+    if (name === undefined) return this.activeAdapters.flatMap((n) => this.parameters(n));
+    this.config(name);
+    const weights = [...this.layers.values()].flatMap((layer) => layer.adapters.get(name) ?? []);
+    const copies = [...this.saved.values()].flatMap((s) => s.copies.get(name) ?? []);
+    const own = [...weights, ...copies].flatMap((module) => module.parameters());
+    return [...own, ...this.biases(name).values()];
   }
 
   /** Number of trained elements, of all elements, and their ratio. */
@@ -56,23 +196,73 @@ export class Lora {
     return { trainable, total, share: trainable / total };
   }
 
+  /** Frees an adapter. If it was active, the others stay so. */
+  deleteAdapter(name: string): void {
+    this.config(name);
+    this.checkNotMerged("deleteAdapter");
+    this.restoreBiases(name);
+    for (const [path, layer] of this.layers) {
+      layer.adapters.get(name)?.dispose();
+      layer.adapters.delete(name);
+      if (layer.adapters.size > 0) continue;
+      this.model.setModule(path, layer.base_layer);
+      this.layers.delete(path);
+    }
+    for (const [path, wrapper] of this.saved) {
+      wrapper.delete(name);
+      if (wrapper.copies.size > 0) continue;
+      this.model.setModule(path, wrapper.original_module);
+      this.saved.delete(path);
+    }
+    this.configs.delete(name);
+    this.switches.active = this.switches.active.filter((n) => n !== name);
+  }
+
+  private restoreBiases(name: string): void {
+    for (const [path, t] of this.biases(name)) {
+      const before = this.biasesBefore.get(path);
+      if (!before) continue;
+      this.model.setParameter(path, before);
+      t.grad?.dispose();
+      t.dispose();
+      this.biasesBefore.delete(path);
+    }
+  }
+
+  /** Paths of the base's modules. */
+  modulePaths(): Iterable<string> {
+    return baseModules(this.model).keys();
+  }
+
   get merged(): boolean {
     return [...this.layers.values()].some((layer) => layer.merged);
   }
 
   /** Lets the adapters take part again. */
   enable(): void {
-    for (const layer of this.layers.values()) layer.enabled = true;
+    this.switches.enabled = true;
   }
 
-  /** The model computes what its base computes, until `enable()`. */
+  /** The model computes what its base computes, until `enable()`. Trained biases of the base stay. */
   disable(): void {
     this.checkNotMerged("disable");
-    for (const layer of this.layers.values()) layer.enabled = false;
+    this.switches.enabled = false;
   }
 
-  /** Adds every update to its weights: no work is left at inference. Bits come back by `unmerge()`. */
+  /** Runs a function with the adapters off, and switches back as it was, whatever happens. */
+  withoutAdapters<T>(fn: () => T): T {
+    const before = this.switches.enabled;
+    this.disable();
+    try {
+      return fn();
+    } finally {
+      this.switches.enabled = before;
+    }
+  }
+
+  /** Adds the active updates to the weights: no work is left at inference. `unmerge()` brings every bit back. */
   merge(): void {
+    for (const [path, layer] of this.layers) layer.checkMergeable(path);
     for (const layer of this.layers.values()) layer.merge();
   }
 
@@ -84,33 +274,40 @@ export class Lora {
   /** Takes the adapters out and frees them; the model is as it was, but frozen. */
   remove(): void {
     this.unmerge();
-    this.takeOut();
+    for (const name of this.adapters) this.deleteAdapter(name);
   }
 
-  /** Makes the updates part of the weights for good, and takes the adapters out. */
+  /** As `remove`, and what wanted gradients before does so again. */
+  undo(): void {
+    this.remove();
+    for (const p of this.trainedBefore) p.requiresGrad = true;
+  }
+
+  /** Makes the active updates part of the model for good, and takes all adapters out. */
   mergeAndUnload(): void {
+    this.merge();
+    for (const name of this.activeAdapters) {
+      for (const path of this.biases(name).keys()) this.keepBias(path);
+    }
     for (const layer of this.layers.values()) layer.keepMerged();
-    this.takeOut();
+    for (const wrapper of this.saved.values()) {
+      const { current } = wrapper;
+      if (current === wrapper.original_module) continue;
+      wrapper.original_module.dispose();
+      wrapper.original_module = current.requiresGrad(false);
+      for (const [name, copy] of wrapper.copies) if (copy === current) wrapper.copies.delete(name);
+    }
+    for (const name of this.adapters) this.deleteAdapter(name);
   }
 
-  private takeOut(): void {
-    for (const [path, layer] of this.layers) {
-      this.model.setModule(path, layer.base_layer);
-      for (const p of [layer.lora_A, layer.lora_B]) {
-        p.grad?.dispose();
-        p.dispose();
-      }
-    }
+  private keepBias(path: string): void {
+    this.biasesBefore.get(path)?.dispose();
+    this.biasesBefore.delete(path);
   }
 
   private checkNotMerged(op: string): void {
     if (!this.merged) return;
-    throw new ValueError({
-      op,
-      arg: "the adapters",
-      expected: "not merged",
-      got: "merged ones",
-      hint: "Call `unmerge()` first.",
-    });
+    const facts = { arg: "the adapters", expected: "not merged", got: "merged ones" };
+    throw new ValueError({ op, ...facts, hint: "Call `unmerge()` first." });
   }
 }

@@ -1,89 +1,172 @@
-// LoraLayer: a frozen linear layer with a low-rank update (Hu et al. 2021, arXiv 2106.09685).
-//   y = base(x) + s·(D(x)·Aᵀ)·Bᵀ      A: [r, in], B: [out, r], D: dropout
-import { loraLinear } from "../autograd/ops/index.ts";
-import { GradError } from "../gpu/errors.ts";
+// LoraLayer: a frozen layer and the low-rank updates of its adapters (Hu et al. 2021, arXiv 2106.09685).
+//   y = base(x) + Σ update(x), over the active adapters
+
+import { noGrad } from "../autograd/graph.ts";
+import { add, concat, loraLinear, mul } from "../autograd/ops/index.ts";
+import { GradError, ValueError } from "../gpu/errors.ts";
 import { loraMergeInto } from "../kernels/lora_merge.ts";
-import { constantInit, kaimingUniformInit } from "../nn/init.ts";
-import { Conv1D, type Linear } from "../nn/layers.ts";
-import { Module } from "../nn/module.ts";
+import { Conv1D, Embedding, type Linear } from "../nn/layers.ts";
+import { type AnyModule, Module } from "../nn/module.ts";
+import { scope } from "../tensor/scope.ts";
 import type { Tensor } from "../tensor/tensor.ts";
-import { type CompleteLoraConfig, scaleOf } from "./config.ts";
+import type { LayerSizes, LoraWeights } from "./lora_weights.ts";
+import type { Switches } from "./switches.ts";
+
+/** The base's values from before a merge. */
+interface Original {
+  weight: Tensor;
+  bias: Tensor | null;
+}
 
 export class LoraLayer extends Module {
-  base_layer: Linear | Conv1D;
-  lora_A: Tensor;
-  lora_B: Tensor;
-  /** Off: the layer computes what its base computes. */
-  enabled = true;
-  readonly scale: number;
-  readonly dropout: number;
-  /** The base's weights from before the merge, so that unmerge restores every bit. */
-  #original: Tensor | null = null;
+  base_layer: Linear | Conv1D | Embedding;
+  /** By the names of the adapters. */
+  readonly adapters = new Map<string, LoraWeights>();
+  #original: Original | null = null;
 
-  /** B starts at 0, so that the first step computes what the base computes. */
-  constructor(base: Linear | Conv1D, config: CompleteLoraConfig) {
+  constructor(
+    base: Linear | Conv1D | Embedding,
+    private readonly switches: Switches,
+  ) {
     super();
     this.base_layer = base;
-    this.scale = scaleOf(config);
-    this.dropout = config.lora_dropout;
-    this.lora_A = kaimingUniformInit([config.r, base.inFeatures]);
-    this.lora_B = constantInit([base.outFeatures, config.r], 0);
+    this.training = base.training;
+  }
+
+  override *children(): Generator<[string, AnyModule]> {
+    yield ["base_layer", this.base_layer];
+    yield* this.adapters;
+  }
+
+  get sizes(): LayerSizes {
+    const base = this.base_layer;
+    if (base instanceof Embedding) {
+      return { in: base.numEmbeddings, out: base.embeddingDim, isEmbedding: true };
+    }
+    return { in: base.inFeatures, out: base.outFeatures, isEmbedding: false };
+  }
+
+  /** Whether the weight is stored [in, out]. */
+  get transposed(): boolean {
+    return this.base_layer instanceof Conv1D || this.base_layer instanceof Embedding;
   }
 
   get merged(): boolean {
     return this.#original !== null;
   }
 
-  private get transposed(): boolean {
-    return this.base_layer instanceof Conv1D;
+  /** The base's own weight, merged or not: a tied output head reads it here. */
+  get weight(): Tensor {
+    return this.#original?.weight ?? this.base_layer.weight;
+  }
+
+  private get bias(): Tensor | null {
+    return this.base_layer instanceof Embedding ? null : this.base_layer.bias;
+  }
+
+  /** The updates that count now. */
+  get active(): LoraWeights[] {
+    const { active, enabled } = this.switches;
+    return enabled ? active.flatMap((name) => this.adapters.get(name) ?? []) : [];
   }
 
   forward(x: Tensor): Tensor {
-    if (this.merged || !this.enabled) return this.base_layer.forward(x);
-    const { weight, bias } = this.base_layer;
-    return loraLinear(x, weight, bias, this.lora_A, this.lora_B, {
-      scale: this.scale,
-      dropout: this.dropout,
-      training: this.training,
-      transposed: this.transposed,
+    const updates = this.merged ? [] : this.active;
+    if (updates.length === 0) return this.base_layer.forward(x);
+    if (this.base_layer instanceof Embedding) {
+      return updates.reduce((y, update) => add(y, update.forward(x)), this.base_layer.forward(x));
+    }
+    const [first, ...others] = updates as [LoraWeights, ...LoraWeights[]];
+    return others.reduce((y, update) => add(y, update.forward(x)), this.fused(x, first));
+  }
+
+  /** The base and one update in one op. */
+  private fused(x: Tensor, update: LoraWeights): Tensor {
+    const { lora_A, lora_B, lora_bias, scaling: scale, dropout } = update;
+    const { training, transposed } = this;
+    const { weight } = this.base_layer;
+    const options = { scale, dropout, training, transposed };
+    const y = loraLinear(x, weight, this.bias, lora_A, lora_B, options);
+    return lora_bias ? add(y, mul(lora_bias, scale)) : y;
+  }
+
+  /** Throws unless the active updates can become part of the base. */
+  checkMergeable(path: string): void {
+    const { weight } = this.base_layer;
+    if (weight.requiresGrad) {
+      const facts = { expected: "frozen", got: "one that wants a gradient" };
+      throw new GradError({ op: "merge", arg: `the weight of ${path}`, ...facts });
+    }
+    if (this.bias || !this.active.some((update) => update.lora_bias)) return;
+    const facts = {
+      expected: "one with a bias, for the adapter has lora_bias",
+      got: "one without",
+    };
+    throw new ValueError({ op: "merge", arg: path, ...facts });
+  }
+
+  /** Adds the active updates to the base in one pass. Nothing happens if that was done. */
+  merge(): void {
+    const updates = this.active;
+    if (this.merged || updates.length === 0) return;
+    const { weight } = this.base_layer;
+    this.#original = { weight: weight.clone().persist(), bias: this.bias };
+    noGrad(() => {
+      using _ = scope();
+      const [A, B, scale] = stacked(updates);
+      loraMergeInto(weight, A, B, scale, { transposed: this.transposed });
+      for (const { lora_bias: b, scaling } of updates) {
+        if (b) this.setBias(add(this.bias!, mul(b, scaling)).persist());
+      }
     });
   }
 
-  /** Adds s·B·A to the base's weights. Nothing happens if that was done. */
-  merge(): void {
-    if (this.merged) return;
-    const { weight } = this.base_layer;
-    if (weight.requiresGrad) {
-      throw new GradError({
-        op: "merge",
-        arg: "the base weight",
-        expected: "frozen",
-        got: "one that wants a gradient",
-      });
-    }
-    this.#original = weight.clone().persist();
-    loraMergeInto(weight, this.lora_A, this.lora_B, this.scale, { transposed: this.transposed });
+  private setBias(to: Tensor | null): void {
+    const before = this.bias;
+    if (before === to || this.base_layer instanceof Embedding) return;
+    (this.base_layer as Linear).bias = to;
+    if (before !== this.#original?.bias) before?.dispose();
   }
 
-  /** Restores the base's weights bit for bit. */
+  /** Restores the base bit for bit. */
   unmerge(): void {
     if (!this.#original) return;
-    const { weight } = this.base_layer;
-    this.base_layer.weight = this.#original;
+    const merged = this.base_layer.weight;
+    this.base_layer.weight = this.#original.weight;
+    merged.dispose();
+    this.setBias(this.#original.bias);
     this.#original = null;
-    weight.dispose();
   }
 
-  /** Forgets the weights from before the merge: from now on the update is part of the base. */
+  /** Forgets the values from before the merge: from now on the updates are part of the base. */
   keepMerged(): void {
     this.merge();
-    this.#original?.dispose();
+    if (!this.#original) return;
+    const { weight, bias } = this.#original;
+    weight.dispose();
+    if (bias !== this.bias) bias?.dispose();
     this.#original = null;
   }
 
   override dispose(): void {
     super.dispose();
-    this.#original?.dispose();
+    this.#original?.weight.dispose();
+    if (this.#original?.bias !== this.bias) this.#original?.bias?.dispose();
     this.#original = null;
   }
+}
+
+/** Updates as one of the sum of their ranks: A's above each other, s·B's side by side, and its scale. */
+function stacked(updates: readonly LoraWeights[]): [A: Tensor, B: Tensor, scale: number] {
+  const [first] = updates as [LoraWeights];
+  if (updates.length === 1) return [first.lora_A, first.lora_B, first.scaling];
+  const A = concat(
+    updates.map((u) => u.lora_A),
+    0,
+  );
+  const B = concat(
+    updates.map((u) => mul(u.lora_B, u.scaling)),
+    1,
+  );
+  return [A, B, 1];
 }

@@ -1,153 +1,268 @@
-// The adapter alone on disk, in PEFT's layout: adapter_config.json and adapter_model.safetensors.
+// Adapters on disk, as PEFT 0.21 writes and reads them: adapter_config.json, adapter_model.safetensors.
+import { noGrad } from "../autograd/graph.ts";
+import { cast } from "../autograd/ops/index.ts";
 import { FormatError } from "../gpu/errors.ts";
-import { Conv1D } from "../nn/layers.ts";
+import { Embedding } from "../nn/layers.ts";
 import type { AnyModule } from "../nn/module.ts";
-import { readJson, writeFileSafely } from "../tensor/files.ts";
-import { loadSafetensors, saveSafetensors } from "../tensor/safetensors_file.ts";
-import { format, sameShape } from "../tensor/shape.ts";
+import { copyStorage } from "../nn/optim/arena.ts";
+import { fileExists, readJson, writeFileSafely } from "../tensor/files.ts";
+import { loadSafetensors, readEntries, saveSafetensors } from "../tensor/safetensors_file.ts";
+import { scope } from "../tensor/scope.ts";
+import { format, type Shape, sameShape } from "../tensor/shape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
-import type { LoraConfig } from "./config.ts";
-import { addLora, type Lora } from "./lora.ts";
+import { checkNoAdapters, Lora, type Planned, planAdapter } from "./lora.ts";
+import type { LoraLayer } from "./lora_layer.ts";
+import { CONFIG_FILE, configFrom, configText } from "./peft_config.ts";
 
 const PREFIX = "base_model.model.";
-export const CONFIG_FILE = "adapter_config.json";
 export const WEIGHTS_FILE = "adapter_model.safetensors";
 
-/** A and B by the names that PEFT gives them. */
-export function peftStateDict(lora: Lora): Record<string, Tensor> {
+/** Names of embeddings whose base PEFT saves beside their adapter. */
+const SAVED_EMBEDDINGS = ["embed_tokens", "lm_head"];
+
+/** Where a layer's tensors stand in the file. */
+function namesOf(path: string, isEmbedding: boolean) {
+  const at = `${PREFIX}${path}.`;
+  const kind = isEmbedding ? "lora_embedding_" : "lora_";
+  const end = isEmbedding ? "" : ".weight";
+  return {
+    lora_A: `${at}${kind}A${end}`,
+    lora_B: `${at}${kind}B${end}`,
+    lora_bias: `${at}lora_B.bias`,
+  };
+}
+
+/** An adapter's tensors by the names that PEFT gives them. Default: those of the first active one. */
+export function peftStateDict(lora: Lora, name = lora.activeAdapters[0]!): Record<string, Tensor> {
   const state: Record<string, Tensor> = {};
   for (const [path, layer] of lora.layers) {
-    state[`${PREFIX}${path}.lora_A.weight`] = layer.lora_A;
-    state[`${PREFIX}${path}.lora_B.weight`] = layer.lora_B;
+    const weights = layer.adapters.get(name);
+    if (!weights) continue;
+    for (const [key, at] of Object.entries(namesOf(path, weights.sizes.isEmbedding))) {
+      const t = weights[key as "lora_A" | "lora_B" | "lora_bias"];
+      if (t) state[at] = t;
+    }
   }
+  for (const [path, { copies }] of lora.saved) {
+    for (const [key, t] of copies.get(name)?.namedParameters() ?? []) {
+      state[`${PREFIX}${path}.${key}`] = t;
+    }
+  }
+  for (const [path, t] of lora.biases(name)) state[PREFIX + path] = t;
   return state;
 }
 
-/**
- * Writes the adapter into a folder, which PEFT can load. Each file appears whole or not at all.
- * @param base  name or path of the base model, for whoever loads it
- */
-export async function saveAdapter(lora: Lora, folder: string, base?: string): Promise<void> {
-  const { r, lora_alpha, lora_dropout, target_modules, use_rslora } = lora.config;
-  const layers = [...lora.layers];
-  const paths = layers.map(([path]) => path);
-  const targets =
-    target_modules instanceof RegExp
-      ? target_modules.source
-      : target_modules === "all-linear"
-        ? [...new Set(paths.map((path) => path.split(".").pop()!))].sort()
-        : target_modules;
-  const config = {
-    base_model_name_or_path: base ?? null,
-    bias: "none",
-    fan_in_fan_out: layers.some(([, layer]) => layer.base_layer instanceof Conv1D),
-    inference_mode: true,
-    init_lora_weights: true,
-    lora_alpha,
-    lora_dropout,
-    peft_type: "LORA",
-    r,
-    target_modules: targets,
-    task_type: "CAUSAL_LM",
-    use_rslora,
-  };
-  await saveSafetensors(`${folder}/${WEIGHTS_FILE}`, peftStateDict(lora), { format: "pt" });
-  await writeFileSafely(`${folder}/${CONFIG_FILE}`, `${JSON.stringify(config, null, 2)}\n`);
+/** The bases of embedding layers that go into the file, as in PEFT where their names are listed. */
+function savedBases(lora: Lora, name: string): Record<string, Tensor> {
+  const { target_modules: names } = lora.config(name);
+  if (!Array.isArray(names) || !SAVED_EMBEDDINGS.some((n) => names.includes(n))) return {};
+  const heads = [...lora.layers].filter(([path]) =>
+    SAVED_EMBEDDINGS.includes(path.split(".").pop()!),
+  );
+  return Object.fromEntries(
+    heads.map(([path, layer]) => [`${PREFIX}${path}.base_layer.weight`, layer.weight]),
+  );
 }
 
-/** Fields of PEFT's config that may stand in the file if they hold these values (or null). */
-const NEUTRAL: Record<string, unknown[]> = {
-  bias: ["none"],
-  use_dora: [false],
-  lora_bias: [false],
-  rank_pattern: [{}],
-  alpha_pattern: [{}],
-  modules_to_save: [[]],
-  layers_to_transform: [[]],
-  exclude_modules: [[]],
-  layer_replication: [[]],
-  trainable_token_indices: [[]],
-  target_parameters: [[]],
-  use_qalora: [false],
-  use_bdlora: [false],
-};
-
-function configFrom(file: string, json: Record<string, unknown>): LoraConfig {
-  const refuse = (field: string, expected: string): never => {
-    const got = JSON.stringify(json[field]);
-    throw new FormatError({ op: "loadAdapter", arg: `${field} of ${file}`, expected, got });
-  };
-  if (json.peft_type !== "LORA") refuse("peft_type", `"LORA"`);
-  for (const [field, allowed] of Object.entries(NEUTRAL)) {
-    const value = json[field];
-    if (value === null || value === undefined || value === false) continue;
-    if (allowed.some((a) => JSON.stringify(a) === JSON.stringify(value))) continue;
-    refuse(field, `${allowed.map((a) => JSON.stringify(a)).join(" or ")}, the one supported`);
-  }
-  const { r, lora_alpha, lora_dropout, target_modules, use_rslora } = json;
-  if (typeof r !== "number") refuse("r", "a number");
-  if (typeof lora_alpha !== "number") refuse("lora_alpha", "a number");
-  const listed =
-    Array.isArray(target_modules) && target_modules.every((t) => typeof t === "string");
-  if (!listed && typeof target_modules !== "string") {
-    refuse("target_modules", "a list of names or a regular expression");
-  }
-  return {
-    r: r as number,
-    lora_alpha: lora_alpha as number,
-    lora_dropout: typeof lora_dropout === "number" ? lora_dropout : 0,
-    target_modules: target_modules as string[] | string,
-    use_rslora: use_rslora === true,
-  };
+export interface SaveAdapterOptions {
+  /** Names of the adapters to write. Default: all. */
+  adapters?: readonly string[];
+  /** Name or path of the base model, for whoever loads it. */
+  base?: string;
+  /**
+   * Whether the base of adapted embeddings named embed_tokens and lm_head goes into the file as well.
+   * Default: as in PEFT, where `target_modules` lists them.
+   */
+  saveEmbeddingLayers?: boolean | "auto";
 }
 
 /**
- * Puts the adapter of a folder into a model. The model is unchanged if anything does not fit.
- * @throws FormatError listing missing and surplus tensors and wrong shapes
+ * Writes adapters into a folder, which PEFT can load: the one named `default` into the folder itself,
+ * others into folders of their names within. Each file appears whole or not at all.
  */
-export async function loadAdapter(model: AnyModule, folder: string): Promise<Lora> {
-  const file = `${folder}/${CONFIG_FILE}`;
-  const config = configFrom(file, await readJson(file));
-  const state = await loadSafetensors(`${folder}/${WEIGHTS_FILE}`);
-  const trained = new Set(model.trainableParameters());
+export async function saveAdapter(
+  lora: Lora,
+  folder: string,
+  { adapters = lora.adapters, base, saveEmbeddingLayers = "auto" }: SaveAdapterOptions = {},
+): Promise<void> {
+  for (const name of adapters) {
+    const own = name === "default" ? folder : `${folder}/${name}`;
+    const state = {
+      ...peftStateDict(lora, name),
+      ...(saveEmbeddingLayers ? savedBases(lora, name) : {}),
+    };
+    await saveSafetensors(`${own}/${WEIGHTS_FILE}`, state, { format: "pt" });
+    await writeFileSafely(`${own}/${CONFIG_FILE}`, configText(lora, name, base ?? null));
+  }
+}
+
+/** What a planned adapter's file must hold, by name. */
+function expectedShapes(model: AnyModule, { config, plan }: Planned): Map<string, Shape> {
+  const shapes = new Map<string, Shape>();
+  for (const [path, { base, r }] of plan.targets) {
+    const isEmbedding = base instanceof Embedding;
+    const [inner, out] = isEmbedding
+      ? [base.numEmbeddings, base.embeddingDim]
+      : [base.inFeatures, base.outFeatures];
+    const names = namesOf(path, isEmbedding);
+    shapes.set(names.lora_A, [r, inner]);
+    shapes.set(names.lora_B, [out, r]);
+    if (config.lora_bias) shapes.set(names.lora_bias, [out]);
+  }
+  for (const [path, module] of plan.saved) {
+    const layer = "original_module" in module ? (module.original_module as AnyModule) : module;
+    for (const [key, t] of layer.namedParameters()) shapes.set(`${PREFIX}${path}.${key}`, t.shape);
+  }
+  if (config.bias === "none") return shapes;
+  for (const [path, module] of model.namedModules()) {
+    const { bias } = module as { bias?: Tensor | null };
+    const adapted = plan.targets.has(path);
+    if (!bias || (!adapted && config.bias !== "all") || plan.saved.has(path)) continue;
+    shapes.set(`${PREFIX}${path}.${adapted ? "base_layer." : ""}bias`, bias.shape);
+  }
+  return shapes;
+}
+
+/**
+ * Puts the adapter of a folder into a model, or beside the adapters that a model has.
+ * @param target  a model, whose adapter is active then, or its Lora, where the new one is not yet
+ * @param folder  holds adapter_config.json and adapter_model.safetensors
+ * @param adapterName  by which the adapter is switched
+ * @throws FormatError, ValueError listing what does not fit; the model is unchanged then
+ */
+export async function loadAdapter(
+  target: AnyModule | Lora,
+  folder: string,
+  adapterName = "default",
+): Promise<Lora> {
+  if (target instanceof Lora) {
+    fill(target, adapterName, await readAdapter(target.model, folder));
+    return target;
+  }
+  checkNoAdapters(target);
+  const read = await readAdapter(target, folder);
+  const lora = new Lora(target);
   try {
-    const lora = addLora(model, config);
-    try {
-      fill(lora, state, folder);
-    } catch (error) {
-      lora.remove();
-      throw error;
-    }
+    fill(lora, adapterName, read);
+    lora.setAdapter(adapterName);
     return lora;
   } catch (error) {
-    for (const t of state.values()) t.dispose();
-    for (const p of trained) p.requiresGrad = true;
+    lora.undo();
     throw error;
   }
 }
 
-function fill(lora: Lora, state: ReadonlyMap<string, Tensor>, folder: string): void {
-  const own = peftStateDict(lora);
+interface Read {
+  planned: Planned;
+  state: Map<string, Tensor>;
+}
+
+/** Reads a folder and checks it against a model, of which nothing is changed. */
+async function readAdapter(model: AnyModule, folder: string): Promise<Read> {
+  const config = configFrom(`${folder}/${CONFIG_FILE}`, await readJson(`${folder}/${CONFIG_FILE}`));
+  const file = `${folder}/${WEIGHTS_FILE}`;
+  await checkNoPickle(folder, file);
+  const entries = await readEntries(file);
+  const planned = planAdapter(model, config);
+  const expected = expectedShapes(model, planned);
+  const bases = baseWeights(model, planned);
   const problems: string[] = [];
-  for (const [name, p] of Object.entries(own)) {
+  for (const [name, shape] of expected) {
+    const entry = entries.get(name);
+    if (!entry) problems.push(`missing ${name}`);
+    else problems.push(...misfit(name, entry, shape));
+  }
+  for (const [name, entry] of entries) {
+    const base = bases.get(name);
+    if (base) problems.push(...misfit(name, entry, base.shape));
+    else if (!expected.has(name)) problems.push(`unknown ${name}`);
+  }
+  if (problems.length > 0) throw refusal(folder, config.base_model_name_or_path, problems);
+  const state = await loadSafetensors(file);
+  await checkBases(file, bases, state);
+  return { planned, state };
+}
+
+async function checkNoPickle(folder: string, file: string): Promise<void> {
+  if ((await fileExists(file)) || !(await fileExists(`${folder}/adapter_model.bin`))) return;
+  const got = "adapter_model.bin, a pickle, whose loading runs code";
+  const hint = "Load it in PEFT and save it anew.";
+  throw new FormatError({
+    op: "loadAdapter",
+    arg: folder,
+    expected: `a folder with ${WEIGHTS_FILE}`,
+    got,
+    hint,
+  });
+}
+
+function misfit(
+  name: string,
+  { dtype, shape: got }: { dtype: string; shape: Shape },
+  shape: Shape,
+): string[] {
+  if (!sameShape(got, shape)) return [`${name} is ${format(got)}, expected ${format(shape)}`];
+  return ["F32", "F16", "BF16"].includes(dtype)
+    ? []
+    : [`${name} is ${dtype}, expected F32, F16 or BF16`];
+}
+
+function refusal(folder: string, base: string | null, problems: readonly string[]): FormatError {
+  const shown = problems.slice(0, 20).join("; ");
+  const more = problems.length > 20 ? `; and ${problems.length - 20} more` : "";
+  const made = base ? ` It was made for ${base}.` : "";
+  return new FormatError(
+    `loadAdapter: the adapter in ${folder} does not fit the model: ${shown}${more}.${made} Nothing was changed.`,
+  );
+}
+
+/** Weights of the base that a file may hold: those of adapted embeddings and heads. */
+function baseWeights(model: AnyModule, { plan }: Planned): Map<string, Tensor> {
+  const found = new Map<string, Tensor>();
+  for (const path of plan.targets.keys()) {
+    if (!SAVED_EMBEDDINGS.includes(path.split(".").pop()!)) continue;
+    found.set(`${PREFIX}${path}.base_layer.weight`, (model.module(path) as LoraLayer).weight);
+  }
+  return found;
+}
+
+/** Throws FormatError where a file brings a base that is not the model's, and frees what was read. */
+async function checkBases(
+  file: string,
+  bases: ReadonlyMap<string, Tensor>,
+  state: Map<string, Tensor>,
+): Promise<void> {
+  for (const [name, own] of bases) {
     const t = state.get(name);
-    if (!t) problems.push(`missing ${name}`);
-    else if (!sameShape(t.shape, p.shape)) {
-      problems.push(`${name} is ${format(t.shape)}, expected ${format(p.shape)}`);
-    } else if (t.dtype !== "f32") problems.push(`${name} is ${t.dtype}, expected f32`);
-  }
-  for (const name of state.keys()) if (!(name in own)) problems.push(`unknown ${name}`);
-  if (problems.length > 0) {
-    throw new FormatError(
-      `loadAdapter: the adapter in ${folder} does not fit the model: ` +
-        `${problems.slice(0, 20).join("; ")}. Nothing was changed.`,
+    if (!t) continue;
+    const same = equalBytes(
+      await noGrad(() => cast(t, own.dtype)).rawBytes(),
+      await own.rawBytes(),
     );
+    state.delete(name);
+    t.dispose();
+    if (same) continue;
+    for (const other of state.values()) other.dispose();
+    const facts = { arg: `${name} in ${file}`, expected: "the model's own weights", got: "others" };
+    throw new FormatError({ op: "loadAdapter", ...facts, hint: "Was it made for another base?" });
   }
-  for (const [path, layer] of lora.layers) {
-    for (const key of ["lora_A", "lora_B"] as const) {
-      layer[key].dispose();
-      layer[key] = state.get(`${PREFIX}${path}.${key}.weight`)!.persist();
-      layer[key].requiresGrad = true;
+}
+
+function equalBytes(a: Uint8Array, b: Uint8Array): boolean {
+  return a.length === b.length && a.every((v, i) => v === b[i]);
+}
+
+/** Puts a read adapter in, with its values. */
+function fill(lora: Lora, name: string, { planned, state }: Read): void {
+  using _ = scope();
+  try {
+    lora.put(name, planned);
+    const own = peftStateDict(lora, name);
+    for (const [at, t] of state) {
+      const values = noGrad(() => cast(t, "f32"));
+      copyStorage(values.storage, own[at]!.storage, own[at]!.bytes);
     }
+  } finally {
+    for (const t of state.values()) t.dispose();
   }
 }

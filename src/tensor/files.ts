@@ -55,3 +55,9 @@ export async function readJson(path: string): Promise<Record<string, unknown>> {
     got: typeof value,
   });
 }
+
+/** Whether there is a file or folder of this name. */
+export async function fileExists(path: string): Promise<boolean> {
+  const { existsSync } = await import("./disk.node.ts");
+  return existsSync(path);
+}

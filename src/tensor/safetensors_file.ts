@@ -167,6 +167,13 @@ export async function loadSafetensors(
   }
 }
 
+/** What a file's header says of its tensors, by name. */
+export async function readEntries(path: string): Promise<ReadonlyMap<string, Entry>> {
+  const file = await SafetensorsFile.open(path);
+  await file.close();
+  return file.header.entries;
+}
+
 /** The strings that stand beside the tensors of a file. */
 export async function readMetadata(path: string): Promise<Record<string, string>> {
   const file = await SafetensorsFile.open(path);

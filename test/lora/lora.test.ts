@@ -42,7 +42,7 @@ for (const name of MODELS) {
     const model = await load(name);
     const before = await logits(model);
     for (const lora_dropout of [0, 0.3]) {
-      const lora = addLora(model, { r: 4, lora_dropout });
+      const lora = addLora(model, { target_modules: "all-linear", r: 4, lora_dropout });
       equal(await logits(model), before);
       lora.remove();
     }
@@ -54,10 +54,16 @@ for (const name of MODELS) {
     const model = await load(name);
     const base = model.parameters();
     const [baseLogits, baseHash] = [await logits(model), await hash(base)];
-    const lora = addLora(model, { r: 4, lora_alpha: 8, lora_dropout: 0.1 });
+    const lora = addLora(model, {
+      target_modules: "all-linear",
+      r: 4,
+      lora_alpha: 8,
+      lora_dropout: 0.1,
+    });
     const first = model.loss(ids(), targets());
     backward(first);
-    for (const [path, { lora_A, lora_B }] of lora.layers) {
+    for (const [path, { active }] of lora.layers) {
+      const { lora_A, lora_B } = active[0]!;
       ok(
         (await lora_A.grad!.data()).every((v) => v === 0),
         `M3: dA of ${path} is 0 while B is`,
@@ -111,7 +117,7 @@ for (const name of MODELS) {
     const run = async () => {
       manualSeed(5);
       const model = await load(name);
-      const lora = addLora(model, { r: 2, lora_dropout: 0.2 });
+      const lora = addLora(model, { target_modules: "all-linear", r: 2, lora_dropout: 0.2 });
       const optimizer = new AdamW(lora.parameters(), { lr: 1e-2 });
       for (let step = 0; step < 5; step++) {
         using _ = scope();
@@ -130,7 +136,7 @@ for (const name of MODELS) {
 
 gpuTest("T10: a hundred training steps grow no tensors, buffers or bytes", async () => {
   const model = await load("llama-tiny");
-  const lora = addLora(model, { r: 4, lora_dropout: 0.1 });
+  const lora = addLora(model, { target_modules: "all-linear", r: 4, lora_dropout: 0.1 });
   const optimizer = new AdamW(lora.parameters(), { lr: 1e-3 });
   const step = async () => {
     using _ = scope();
@@ -159,11 +165,13 @@ gpuTest("bad configurations say what is wrong, and change nothing", async () => 
     throwsLike(() => addLora(model, config), "ValueError", ...parts);
   refused({ r: 0 }, "lora: r must be a positive integer, got 0");
   refused({ r: -2 }, "r must be a positive integer, got -2");
-  refused({ r: 33 }, "r must be at most", "got 33");
   refused({ lora_dropout: 1 }, "lora_dropout must be in [0, 1), got 1");
   refused({ lora_alpha: Number.NaN }, "lora_alpha must be a finite number");
   refused({ target_modules: ["q_prj"] }, "target_modules", "q_proj", "down_proj", '["q_prj"]');
-  refused({ rank: 4 } as LoraConfig, "config must be made of r, lora_alpha", "got rank");
+  refused(
+    { rank: 4 } as LoraConfig,
+    "config must be made of LoraConfig's fields, got rank. Did you mean r?",
+  );
   is(model.parameters().length, before);
   const lora = addLora(model, { target_modules: ["q_proj"], r: 2 });
   refused({}, "the model must be without adapters");

@@ -84,7 +84,7 @@ for (const [name, base] of ADAPTERS.filter(([n]) => /tiny$/.test(n))) {
       const folder = await mkdtemp(join(tmpdir(), "lowrank-"));
       const model = await fromPretrained(fixtureFolder(base));
       const lora = await loadAdapter(model, fixtureFolder(name));
-      await saveAdapter(lora, folder, base);
+      await saveAdapter(lora, folder, { base });
       const ours = await readFile(`${folder}/adapter_model.safetensors`);
       const theirs = await readFile(`${fixtureFolder(name)}/adapter_model.safetensors`);
       const { size } = await stat(`${folder}/adapter_model.safetensors`);

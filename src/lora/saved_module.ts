@@ -1,0 +1,76 @@
+// SavedModule: a layer of which adapters have full copies (PEFT's modules_to_save).
+import { ValueError } from "../gpu/errors.ts";
+import { Conv1D, Embedding, LayerNorm, Linear, RMSNorm } from "../nn/layers.ts";
+import { type AnyModule, Module } from "../nn/module.ts";
+import { parameter } from "../tensor/create.ts";
+import { Tensor } from "../tensor/tensor.ts";
+import type { Switches } from "./switches.ts";
+import { toF32 } from "./to_f32.ts";
+
+const LAYERS = [Linear, Conv1D, Embedding, LayerNorm, RMSNorm];
+
+/** A layer with the same sizes and trainable f32 copies of its parameters. */
+function copyOf(layer: AnyModule): AnyModule {
+  const copy = Object.assign(Object.create(Object.getPrototypeOf(layer)), layer) as AnyModule;
+  for (const [name, value] of Object.entries(layer)) {
+    if (value instanceof Tensor) copy.setParameter(name, parameter(toF32(value)));
+  }
+  return copy;
+}
+
+export class SavedModule extends Module<unknown[]> {
+  /** The layer of the base, frozen. */
+  original_module: AnyModule;
+  /** The copies by the names of their adapters. */
+  readonly copies = new Map<string, AnyModule>();
+
+  constructor(
+    original: AnyModule,
+    private readonly switches: Switches,
+  ) {
+    super();
+    this.original_module = original;
+    this.training = original.training;
+  }
+
+  /** Throws ValueError unless the module is a plain layer. */
+  static check(path: string, module: AnyModule): void {
+    if (module instanceof SavedModule || LAYERS.some((kind) => module instanceof kind)) return;
+    const got = `${path}, a ${module.constructor.name}`;
+    const expected = "made of names of plain layers";
+    throw new ValueError({ op: "lora", arg: "modules_to_save", expected, got });
+  }
+
+  override *children(): Generator<[string, AnyModule]> {
+    yield ["original_module", this.original_module];
+    yield* this.copies;
+  }
+
+  /** The base's own weight, as a tied output head reads it. */
+  get weight(): Tensor {
+    return (this.original_module as Linear).weight;
+  }
+
+  /** Gives an adapter its copy. */
+  add(adapter: string): void {
+    this.copies.set(adapter, copyOf(this.original_module));
+  }
+
+  /** Frees an adapter's copy. */
+  delete(adapter: string): void {
+    this.copies.get(adapter)?.dispose();
+    this.copies.delete(adapter);
+  }
+
+  /** The layer that computes now. */
+  get current(): AnyModule {
+    const name = this.switches.active.find((adapter) => this.copies.has(adapter));
+    return name !== undefined && this.switches.enabled
+      ? this.copies.get(name)!
+      : this.original_module;
+  }
+
+  forward(...args: unknown[]): Tensor {
+    return this.current.forward(...args);
+  }
+}
