@@ -146,7 +146,8 @@ export function completeConfig(config: LoraConfig): CompleteLoraConfig {
   const { lora_alpha, lora_dropout, bias, task_type } = full;
   checkRank("r", full.r);
   need("lora_alpha", Number.isFinite(lora_alpha), "a finite number", lora_alpha);
-  need("lora_dropout", lora_dropout >= 0 && lora_dropout < 1, "in [0, 1)", lora_dropout);
+  const isShare = typeof lora_dropout === "number" && lora_dropout >= 0 && lora_dropout < 1;
+  need("lora_dropout", isShare, "in [0, 1)", lora_dropout);
   need("bias", ["none", "all", "lora_only"].includes(bias), "none, all or lora_only", bias);
   const known = task_type === null || typeof task_type === "string";
   need("task_type", known, "a string or null", task_type);

@@ -60,7 +60,7 @@ export class LoraLayer extends Module {
     return this.#original?.weight ?? this.base_layer.weight;
   }
 
-  private get bias(): Tensor | null {
+  private get baseBias(): Tensor | null {
     return this.base_layer instanceof Embedding ? null : this.base_layer.bias;
   }
 
@@ -86,7 +86,7 @@ export class LoraLayer extends Module {
     const { training, transposed } = this;
     const { weight } = this.base_layer;
     const options = { scale, dropout, training, transposed };
-    const y = loraLinear(x, weight, this.bias, lora_A, lora_B, options);
+    const y = loraLinear(x, weight, this.baseBias, lora_A, lora_B, options);
     return lora_bias ? add(y, mul(lora_bias, scale)) : y;
   }
 
@@ -97,7 +97,7 @@ export class LoraLayer extends Module {
       const facts = { expected: "frozen", got: "one that wants a gradient" };
       throw new GradError({ op: "merge", arg: `the weight of ${path}`, ...facts });
     }
-    if (this.bias || !this.active.some((update) => update.lora_bias)) return;
+    if (this.baseBias || !this.active.some((update) => update.lora_bias)) return;
     const facts = {
       expected: "one with a bias, for the adapter has lora_bias",
       got: "one without",
@@ -110,19 +110,19 @@ export class LoraLayer extends Module {
     const updates = this.active;
     if (this.merged || updates.length === 0) return;
     const { weight } = this.base_layer;
-    this.#original = { weight: weight.clone().persist(), bias: this.bias };
+    this.#original = { weight: weight.clone().persist(), bias: this.baseBias };
     noGrad(() => {
       using _ = scope();
       const [A, B, scale] = stacked(updates);
       loraMergeInto(weight, A, B, scale, { transposed: this.transposed });
       for (const { lora_bias: b, scaling } of updates) {
-        if (b) this.setBias(add(this.bias!, mul(b, scaling)).persist());
+        if (b) this.setBias(add(this.baseBias!, mul(b, scaling)).persist());
       }
     });
   }
 
   private setBias(to: Tensor | null): void {
-    const before = this.bias;
+    const before = this.baseBias;
     if (before === to || this.base_layer instanceof Embedding) return;
     (this.base_layer as Linear).bias = to;
     if (before !== this.#original?.bias) before?.dispose();
@@ -144,14 +144,14 @@ export class LoraLayer extends Module {
     if (!this.#original) return;
     const { weight, bias } = this.#original;
     weight.dispose();
-    if (bias !== this.bias) bias?.dispose();
+    if (bias !== this.baseBias) bias?.dispose();
     this.#original = null;
   }
 
   override dispose(): void {
     super.dispose();
     this.#original?.weight.dispose();
-    if (this.#original?.bias !== this.bias) this.#original?.bias?.dispose();
+    if (this.#original?.bias !== this.baseBias) this.#original?.bias?.dispose();
     this.#original = null;
   }
 }

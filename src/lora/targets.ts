@@ -153,7 +153,7 @@ function sizesOf(base: Adaptable): [number, number] {
 function adaptable(path: string, module: AnyModule, config: CompleteLoraConfig): Adaptable {
   const isEmbedding = module instanceof Embedding;
   if (!(module instanceof Linear || module instanceof Conv1D || isEmbedding)) {
-    const expected = "of linear layers and embeddings";
+    const expected = "made of names of linear layers and embeddings";
     const got = `${path}, a ${module.constructor.name}`;
     const hint = "Name the layers in it, or leave it out with exclude_modules.";
     throw new ValueError({ op: "lora", arg: "target_modules", expected, got, hint });

@@ -1,3 +1,4 @@
+import { existsSync } from "node:fs";
 import { mkdtemp, readFile, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -6,8 +7,11 @@ import { backward } from "../../src/autograd/backward.ts";
 import { noGrad } from "../../src/autograd/graph.ts";
 import { reshape, slice } from "../../src/autograd/ops/index.ts";
 import { loadAdapter, peftStateDict, saveAdapter } from "../../src/lora/peft.ts";
+import { GPT2LMHeadModel } from "../../src/nn/gpt2.ts";
+import { withEmptyWeights } from "../../src/nn/init.ts";
 import { AdamW, clipGradNorm } from "../../src/nn/optim/index.ts";
 import { fromPretrained } from "../../src/nn/pretrained.ts";
+import { readSafetensors } from "../../src/tensor/safetensors.ts";
 import { scope } from "../../src/tensor/scope.ts";
 import type { Tensor } from "../../src/tensor/tensor.ts";
 import { expectedOf, fixtureFolder } from "../fixtures.ts";
@@ -18,6 +22,16 @@ const ADAPTERS = [
   ["peft-llama-tiny-rslora", "llama-tiny"],
   ["peft-llama-tiny-all-linear", "llama-tiny"],
   ["peft-gpt2-tiny", "gpt2-tiny"],
+  ["peft-llama-patterns", "llama-tiny"],
+  ["peft-llama-layers", "llama-tiny"],
+  ["peft-llama-save", "llama-tiny"],
+  ["peft-llama-embedding", "llama-tiny"],
+  ["peft-llama-head", "llama-tiny"],
+  ["peft-gpt2-bias-all", "gpt2-tiny"],
+  ["peft-gpt2-bias-lora-only", "gpt2-tiny"],
+  ["peft-gpt2-lora-bias", "gpt2-tiny"],
+  ["peft-gpt2-embedding", "gpt2-tiny"],
+  ["peft-gpt2-save", "gpt2-tiny"],
 ] as const;
 
 function batchOf(all: Tensor, step: number): Tensor {
@@ -32,12 +46,15 @@ for (const [name, base] of ADAPTERS) {
     const facts = JSON.parse(await readFile(`${fixtureFolder(name)}/facts.json`, "utf8"));
     equal([...lora.layers.keys()].sort(), [...facts.matched].sort());
     is(lora.count().trainable, facts.trainable);
+    model.eval();
     const ids = expected.get("input_ids");
     const logits = await noGrad(() => model.call(ids)).data();
     close(logits, await expected.get("logits").data(), 1e-5, "logits");
     lora.merge();
     const merged = await noGrad(() => model.call(ids)).data();
-    close(merged, await expected.get("logits_merged").data(), 1e-5, "merged logits");
+    // M10: where PEFT's merge would change a tied output head, ours keeps the logits.
+    const key = expected.keys.includes("logits_merged") ? "logits_merged" : "logits";
+    close(merged, await expected.get(key).data(), 1e-5, "merged logits");
     lora.unmerge();
     equal(await noGrad(() => model.call(ids)).data(), logits, "unmerged again, bit for bit");
     if (expected.keys.includes("loss")) {
@@ -77,20 +94,25 @@ for (const [name, base] of ADAPTERS.filter(([n]) => /tiny$/.test(n))) {
     model.dispose();
     expected.free();
   });
+}
 
+for (const [name, base] of ADAPTERS) {
   gpuTest(
-    `F4 F8 ${name}: saved and loaded again, bit for bit, and nothing but the adapter`,
+    `F4 F8 ${name}: written again, the files are PEFT's, and nothing but the adapter`,
     async () => {
       const folder = await mkdtemp(join(tmpdir(), "lowrank-"));
       const model = await fromPretrained(fixtureFolder(base));
       const lora = await loadAdapter(model, fixtureFolder(name));
-      await saveAdapter(lora, folder, { base });
+      await saveAdapter(lora, folder);
       const ours = await readFile(`${folder}/adapter_model.safetensors`);
       const theirs = await readFile(`${fixtureFolder(name)}/adapter_model.safetensors`);
-      const { size } = await stat(`${folder}/adapter_model.safetensors`);
+      ok(ours.equals(theirs), "the file differs from PEFT's");
+      const lean = await mkdtemp(join(tmpdir(), "lowrank-"));
+      await saveAdapter(lora, lean, { saveEmbeddingLayers: false });
+      const { size } = await stat(`${lean}/adapter_model.safetensors`);
       const bytes = lora.parameters().reduce((sum, p) => sum + p.bytes, 0);
       ok(size > bytes && size - bytes < 4096, `${size} bytes for ${bytes} of numbers`);
-      ok(ours.equals(theirs), "the file differs from PEFT's");
+      equal(await configLines(folder), await configLines(fixtureFolder(name)));
       const again = await fromPretrained(fixtureFolder(base));
       const loaded = await loadAdapter(again, folder);
       for (const [path, p] of Object.entries(peftStateDict(lora))) {
@@ -99,8 +121,42 @@ for (const [name, base] of ADAPTERS.filter(([n]) => /tiny$/.test(n))) {
       model.dispose();
       again.dispose();
       await rm(folder, { recursive: true });
+      await rm(lean, { recursive: true });
     },
   );
 }
+
+/** The lines of a config, lists sorted: PEFT writes sets in any order. */
+async function configLines(folder: string): Promise<string[]> {
+  const text = await readFile(`${folder}/adapter_config.json`, "utf8");
+  const sorted = text.replace(/\[\n[^\]]*\]/g, (list) => JSON.stringify(JSON.parse(list).sort()));
+  return sorted.split("\n");
+}
+
+gpuTest("F1: a real adapter of PEFT for GPT-2 small", async () => {
+  const folder = "/work/shared/models/peft-gpt2-adapter";
+  if (!existsSync(folder)) return;
+  const model = withEmptyWeights(
+    () =>
+      new GPT2LMHeadModel({
+        vocab_size: 50257,
+        n_positions: 1024,
+        n_embd: 768,
+        n_layer: 12,
+        n_head: 12,
+      }),
+  );
+  const config = JSON.parse(await readFile(`${folder}/adapter_config.json`, "utf8"));
+  const lora = await loadAdapter(model, folder);
+  const state = peftStateDict(lora);
+  const file = await readFile(`${folder}/adapter_model.safetensors`);
+  const { tensors } = readSafetensors(folder, file);
+  equal(Object.keys(state).sort(), [...tensors.keys()].sort());
+  for (const [name, t] of Object.entries(state)) {
+    equal(await t.rawBytes(), new Uint8Array(tensors.get(name)!.bytes), name);
+  }
+  is(lora.config().r, config.r);
+  lora.remove();
+});
 
 runTests();
