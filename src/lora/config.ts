@@ -112,7 +112,7 @@ export function isNeutral(value: unknown): boolean {
 type Facts = { arg: string; expected: string; got: unknown; hint?: string };
 
 function refuse({ got, hint, ...facts }: Facts): never {
-  const shown = typeof got === "string" ? got : (JSON.stringify(got) ?? `${got}`);
+  const shown = typeof got === "object" ? JSON.stringify(got) : `${got}`;
   throw new ValueError({ op: "lora", ...facts, got: shown, ...(hint ? { hint } : {}) });
 }
 

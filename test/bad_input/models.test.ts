@@ -70,24 +70,33 @@ gpuTest("LoRA: a rank or a target that does not fit, and nothing is frozen", () 
     return [() => addLora(net, config), `ValueError: lora: ${error}`, part];
   };
   const kinds = "target_modules must be a list of names, a regular expression or";
+  const none = "target_modules must be given, for there is no default for this model, got none";
   checkRefused([
     refused({ r: 0 }, "r must be a positive integer, got 0"),
     refused({ r: -1 }, "r must be a positive integer, got -1"),
     refused({ r: 1.5 }, "r must be a positive integer, got 1.5"),
-    refused({ r: 5 }, "r must be at most 4, the smaller side of inner [4, 4], got 5"),
+    refused(
+      { r: 5, init_lora_weights: "pissa", target_modules: ["inner"] },
+      "r must be at most 4 with pissa, the smaller side of inner [4, 4], got 5",
+    ),
     refused(
       { target_modules: ["outer"] },
       "target_modules must be a match",
       '(inner), got ["outer"',
     ),
     refused({ target_modules: [] }, "target_modules must be a match for", "got []"),
-    refused({ target_modules: "(" }, kinds, "got ("),
-    refused({ target_modules: anything(null) }, kinds, "got null"),
+    refused({ target_modules: "(" }, "target_modules must be a regular expression, got ("),
+    refused({ target_modules: anything(3) }, kinds, "got 3"),
+    refused({}, none),
     refused({ lora_alpha: Number.NaN }, "lora_alpha must be a finite number, got NaN"),
     refused({ lora_dropout: 1 }, "lora_dropout must be in [0, 1), got 1"),
   ]);
   checkRefused([
-    [() => addLora(net.inner), "ValueError: lora: target_modules must be", "has none"],
+    [
+      () => addLora(net.inner, { target_modules: "all-linear" }),
+      "ValueError: lora: target_modules must be",
+      "has none",
+    ],
   ]);
   ok(
     net.parameters().every((p) => p.requiresGrad),
