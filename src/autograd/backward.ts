@@ -63,12 +63,13 @@ function walk(root: Node, dy: Tensor, retainGraph: boolean): void {
     gradients.delete(node);
     using inner = scope();
     const given = new Set<Tensor>([upstream]);
-    node.pull(upstream).forEach((g, i) => {
+    node.pull(upstream, !retainGraph).forEach((g, i) => {
       const edge = node.edges[i];
       if (!g || !edge) return;
       // A rule may hand on dy itself, or one tensor for two inputs: each edge owns a handle.
       const own = given.has(g) ? g.view(g.shape) : g;
       given.add(own);
+      if (!own.scope) inner.add(own); // a residual that the rule hands on
       if (edge instanceof Node) {
         const before = gradients.get(edge);
         gradients.set(edge, inner.keep(before ? add(before, own) : own));
@@ -77,7 +78,7 @@ function walk(root: Node, dy: Tensor, retainGraph: boolean): void {
       }
     });
     upstream.dispose();
-    if (!retainGraph) node.freeResiduals();
+    if (!retainGraph) node.freeResiduals(given);
   }
 }
 

@@ -39,8 +39,11 @@ export function noGrad<T>(fn: () => T): T {
 /** Where the gradient of an input goes: on to the op that made it, to a leaf, or nowhere. */
 export type Edge = Node | Tensor | null;
 
-/** Gradients of a node's inputs, in their order; null where none is wanted. */
-export type Pull = (dy: Tensor) => readonly (Tensor | null | undefined)[];
+/**
+ * Gradients of a node's inputs, in their order; null where none is wanted. `last`: the residuals are
+ * not needed again, so that they may be overwritten and handed on.
+ */
+export type Pull = (dy: Tensor, last: boolean) => readonly (Tensor | null | undefined)[];
 
 interface Saved {
   handle: Tensor;
@@ -104,14 +107,17 @@ export class Node implements GraphNode {
   }
 
   /** Runs the rule, after the checks of `check()`. */
-  pull(dy: Tensor): readonly (Tensor | null | undefined)[] {
+  pull(dy: Tensor, last: boolean): readonly (Tensor | null | undefined)[] {
     this.check();
-    return this.pullback!(dy);
+    return this.pullback!(dy, last);
   }
 
-  /** Drops the residuals; edges stay, so that a second backward() finds the freed node. */
-  freeResiduals(): void {
-    for (const { handle } of this.saved) handle.dispose();
+  /**
+   * Drops the residuals; edges stay, so that a second backward() finds the freed node.
+   * @param given  handles that the rule handed on: they have a new owner
+   */
+  freeResiduals(given?: ReadonlySet<Tensor>): void {
+    for (const { handle } of this.saved) if (!given?.has(handle)) handle.dispose();
     this.saved = [];
     this.pullback = null;
   }

@@ -91,6 +91,7 @@ export const functionsOnly = {
   embedding: "its first argument is the table, not what is looked up",
   layerNorm: "a layer: its weights stand beside x",
   linear: "a layer",
+  linearCrossEntropy: "a layer and its loss",
   loraLinear: "a layer",
   rmsNorm: "a layer",
   rope: "a layer",

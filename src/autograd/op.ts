@@ -13,8 +13,14 @@ export interface Rule<A extends unknown[], R extends Record<string, unknown>> {
   /**
    * Gradients of the arguments, in their order, each of its argument's shape; null where none is.
    * `needs[i]` says whether argument i wants one: skip the work where it does not.
+   * `last`: nobody needs the residuals after this call; they may be overwritten, and be the result.
    */
-  backward: (dy: Tensor, residuals: R, needs: { [K in keyof A]-?: boolean }) => Grads;
+  backward: (
+    dy: Tensor,
+    residuals: R,
+    needs: { [K in keyof A]-?: boolean },
+    last: boolean,
+  ) => Grads;
 }
 
 /** The tensors of one argument: itself, the members of a list, or none. */
@@ -57,8 +63,8 @@ function recordNode<A extends unknown[], R extends Record<string, unknown>>(
   const shapes = lists.map((list) => list.map((t) => t.shape));
   const needs = lists.map((list) => list.some((t) => t.requiresGrad));
   const kept: Record<string, unknown> = {};
-  const node = new Node(name, y, lists.flat().map(edgeTo), (dy) => {
-    const grads = rule.backward(dy, kept as R, needs as never);
+  const node = new Node(name, y, lists.flat().map(edgeTo), (dy, last) => {
+    const grads = rule.backward(dy, kept as R, needs as never, last);
     return shapes.flatMap((list, i) => spread(name, i, grads[i], list));
   });
   for (const [key, value] of Object.entries(residuals)) {

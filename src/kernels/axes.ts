@@ -1,7 +1,7 @@
 // Which axes a reduction folds and what shape is left; and tensors seen as rows of their last axis.
 import { ValueError } from "../gpu/errors.ts";
 import { format, type Shape, sizeOf } from "../tensor/shape.ts";
-import type { Tensor } from "../tensor/tensor.ts";
+import { Tensor } from "../tensor/tensor.ts";
 
 /** What is left of a shape: without the reduced axes, or with size 1 there. */
 export function resultShape(shape: Shape, axes: Shape, keepDims = false): number[] {
@@ -29,4 +29,15 @@ export function checkNotEmpty(op: string, x: Tensor, n: number, result: Shape): 
 /** x as rows of its last axis, [n, width]; n counts rows without elements too. */
 export function rowsOf(x: Tensor): Tensor {
   return x.view([sizeOf(x.shape.slice(0, -1)), x.shape[x.rank - 1]!]);
+}
+
+/**
+ * Rows start … end − 1 of x as a view that keeps x's memory alive.
+ * They must begin at a multiple of 256 bytes, where a binding may begin.
+ */
+export function rowsBetween(x: Tensor, start: number, end: number): Tensor {
+  if (start === 0 && end === x.shape[0]) return x.view(x.shape);
+  const rowBytes = x.bytes / x.shape[0]!;
+  const storage = x.storage.slice(start * rowBytes, (end - start) * rowBytes);
+  return new Tensor(storage, [end - start, ...x.shape.slice(1)], x.dtype);
 }

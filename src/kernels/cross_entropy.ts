@@ -51,16 +51,19 @@ export function crossEntropyForward(
   if (reduction === "none") return { y: losses!, lse: lses!, count };
   const total = foldForward(op, "sum", losses!, fold, []);
   if (reduction === "sum") return { y: total, lse: lses!, count };
+  return { y: meanOf(total, count), lse: lses!, count };
+}
+
+/** total/count, and 0 where nothing counts. */
+export function meanOf(total: Tensor, count: Tensor): Tensor {
   const y = Tensor.empty("cross_entropy_mean", [], "f32");
   kernel.run("cross_entropy_mean", {
     tensors: { total, count, y },
     groups: [1],
-    params: NO_PARAMS,
+    params: { n: 0, V: 0, ignore: 0 },
   });
-  return { y, lse: lses!, count };
+  return y;
 }
-
-const NO_PARAMS = { n: 0, V: 0, ignore: 0 };
 
 export function crossEntropyBackward(
   dy: Tensor,

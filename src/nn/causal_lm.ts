@@ -1,7 +1,8 @@
 // CausalLM: what every decoder has in common, whatever its family.
-import { crossEntropy, reshape } from "../autograd/ops/index.ts";
+import { crossEntropy, linearCrossEntropy, reshape } from "../autograd/ops/index.ts";
 import { ShapeError, ValueError } from "../gpu/errors.ts";
 import { tensor } from "../tensor/create.ts";
+import { scoped } from "../tensor/scope.ts";
 import { format } from "../tensor/shape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { type CacheShape, KVCache } from "./kv_cache.ts";
@@ -55,6 +56,12 @@ export abstract class CausalLM extends Module<[ids: Tensor, cache?: KVCache, lay
   abstract logits(hidden: Tensor): Tensor;
 
   /**
+   * The weights [V, D] and bias [V] of the output head where `logits` does no more than multiply by
+   * them, so that `loss` need not build the logits; null where it does more, under an adapter say.
+   */
+  protected abstract plainHead(): { weight: Tensor; bias: Tensor | null } | null;
+
+  /**
    * Logits of the token that follows each position: `logits(hidden(ids))`.
    * @param ids  [B, T] of i32 or u32
    * @param cache  keys and values of the tokens before; those of `ids` are added
@@ -66,7 +73,7 @@ export abstract class CausalLM extends Module<[ids: Tensor, cache?: KVCache, lay
   }
 
   /**
-   * Mean cross-entropy of the targets in nats.
+   * Mean cross-entropy of the targets in nats. With a plain head the logits are never whole.
    * @param ids  [B, T]
    * @param targets  [B, T], the token that follows each position; −100 where none counts
    */
@@ -79,9 +86,14 @@ export abstract class CausalLM extends Module<[ids: Tensor, cache?: KVCache, lay
         got: format(targets.shape),
       });
     }
-    const n = targets.size;
-    const logits = this.call(ids); // [B, T, V]
-    return crossEntropy(reshape(logits, [n, this.sizes.vocabSize]), reshape(targets, [n]));
+    return scoped(() => {
+      const x = this.hidden(ids); // [B, T, D]
+      const head = this.plainHead();
+      if (head) return linearCrossEntropy(x, head.weight, head.bias, targets);
+      const n = targets.size;
+      const logits = reshape(this.logits(x), [n, this.sizes.vocabSize]);
+      return crossEntropy(logits, reshape(targets, [n]));
+    });
   }
 
   /** An empty key/value cache for `batch` sequences of at most `maxLength` tokens. */

@@ -17,7 +17,7 @@ import { attend } from "./attend.ts";
 import { CausalLM, type LMSizes, type RowLayout } from "./causal_lm.ts";
 import { type GPT2Config, type GPT2Spec, readGPT2Config } from "./gpt2_config.ts";
 import type { KVCache } from "./kv_cache.ts";
-import { Conv1D, Dropout, Embedding, LayerNorm, Linear } from "./layers.ts";
+import { Conv1D, Dropout, Embedding, LayerNorm, Linear, weightsOf } from "./layers.ts";
 import { Module } from "./module.ts";
 
 /** What a block needs besides its input. */
@@ -173,5 +173,9 @@ export class GPT2LMHeadModel extends CausalLM {
 
   logits(hidden: Tensor): Tensor {
     return this.lm_head?.call(hidden) ?? linear(hidden, this.transformer.wte.weight);
+  }
+
+  protected plainHead(): { weight: Tensor; bias: Tensor | null } | null {
+    return weightsOf(this.lm_head ?? this.transformer.wte);
   }
 }

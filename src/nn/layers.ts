@@ -137,3 +137,9 @@ export class Dropout extends Module {
     return dropout(x, this.p, { training: this.training });
   }
 }
+
+/** The weights of a head that is no more than y = x·weightᵀ + bias; null of any other module. */
+export function weightsOf(head: Module): { weight: Tensor; bias: Tensor | null } | null {
+  if (head instanceof Linear) return head;
+  return head instanceof Embedding ? { weight: head.weight, bias: null } : null;
+}

@@ -16,7 +16,7 @@ import type { Tensor } from "../tensor/tensor.ts";
 import { attend } from "./attend.ts";
 import { CausalLM, type LMSizes, type RowLayout } from "./causal_lm.ts";
 import type { KVCache } from "./kv_cache.ts";
-import { Embedding, Linear, RMSNorm } from "./layers.ts";
+import { Embedding, Linear, RMSNorm, weightsOf } from "./layers.ts";
 import {
   type Activation,
   type DecoderSpec,
@@ -222,6 +222,10 @@ export class LlamaForCausalLM extends CausalLM {
     const { logitCap: cap } = this.spec;
     const plain = this.lm_head?.call(hidden) ?? linear(hidden, this.model.embed_tokens.weight);
     return cap === null ? plain : mul(tanh(mul(plain, 1 / cap)), cap);
+  }
+
+  protected plainHead(): { weight: Tensor; bias: Tensor | null } | null {
+    return this.spec.logitCap === null ? weightsOf(this.lm_head ?? this.model.embed_tokens) : null;
   }
 
   override dispose(): void {

@@ -21,7 +21,7 @@ interface Case {
   args: any;
 }
 
-type Run = (inputs: [Tensor, Tensor, Tensor], args: Case["args"]) => Tensor;
+type Run = (inputs: [Tensor, Tensor, Tensor, Tensor], args: Case["args"]) => Tensor;
 
 const one =
   (f: (x: Tensor) => Tensor): Run =>
@@ -50,6 +50,8 @@ const RUN: Record<string, Run> = {
   gelu: ([x], { approximate }) => ops.gelu(x, approximate),
   layer_norm: ([x, weight, bias], { eps }) => ops.layerNorm(x, weight, bias, eps),
   linear: ([x, weight, bias]) => ops.linear(x, weight, bias),
+  linear_cross_entropy: ([x, weight, bias, targets], options) =>
+    ops.linearCrossEntropy(x, weight, bias, targets, options),
   log: one(ops.log),
   log_softmax: ([x], { axis }) => ops.logSoftmax(x, axis),
   matmul: ([a, b], options) => ops.matmul(a, b, options),
@@ -92,7 +94,7 @@ async function check(c: Case, tensors: Map<string, Tensor>): Promise<void> {
     const t = get(`input.${name}`);
     return c.grads.includes(name) ? parameter(t) : t;
   });
-  const y = RUN[c.op]!(inputs as [Tensor, Tensor, Tensor], c.args);
+  const y = RUN[c.op]!(inputs as [Tensor, Tensor, Tensor, Tensor], c.args);
   // No sum in these cases is longer than the largest input.
   const bound = tolerance("f32", Math.max(...inputs.map((x) => x.shape.at(-1) ?? 1)));
   equal(y.shape, get("output.y").shape, `${prefix}: shape`);

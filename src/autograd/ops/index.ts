@@ -11,6 +11,7 @@ export { gather, indexSelect } from "./gather.ts";
 export { gelu } from "./gelu.ts";
 export { layerNorm } from "./layer_norm.ts";
 export { linear } from "./linear.ts";
+export { type LinearCrossEntropyOptions, linearCrossEntropy } from "./linear_cross_entropy.ts";
 export { type LoraLinearOptions, loraLinear } from "./lora_linear.ts";
 export { matmul } from "./matmul.ts";
 export { argmax, max, mean, min, sum, variance } from "./reduce.ts";
