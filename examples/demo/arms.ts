@@ -14,7 +14,7 @@ import { scope } from "../../src/tensor/scope.ts";
 import type { Tensor } from "../../src/tensor/tensor.ts";
 import { evaluate } from "../../src/train/evaluate.ts";
 import { fit } from "../../src/train/fit.ts";
-import { decodeBytes } from "../../src/train/text.ts";
+import { decodeBytes } from "../../src/train/text/bytes.ts";
 import type { Windows } from "../../src/train/windows.ts";
 import { progressLine } from "./progress.ts";
 import { type arms, BASE_FOLDER } from "./settings.ts";

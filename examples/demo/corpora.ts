@@ -2,7 +2,7 @@
 // with `npm ci`, and this repository's WGSL. Of each, a tail of every file is held out.
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { readText } from "../../src/train/text.ts";
+import { readText } from "../../src/train/text/bytes.ts";
 import { splitTail } from "../../src/train/windows.ts";
 
 const root = join(import.meta.dirname, "../..");

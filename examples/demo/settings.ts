@@ -1,7 +1,7 @@
 // What the demo's scripts share: the base's shape, and the settings of both arms.
 import { join } from "node:path";
 import type { LlamaConfig } from "../../src/nn/llama_config.ts";
-import { BYTE_VOCABULARY } from "../../src/train/text.ts";
+import { BYTE_VOCABULARY } from "../../src/train/text/bytes.ts";
 
 export const BASE_FOLDER = join(import.meta.dirname, "base");
 

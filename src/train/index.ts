@@ -1,5 +1,11 @@
 // Text, windows, training and evaluation of language models.
 export { evaluate } from "./evaluate.ts";
 export { type FitOptions, type FitProgress, type FitResult, fit } from "./fit.ts";
-export { BYTE_VOCABULARY, decodeBytes, encodeBytes, readText } from "./text.ts";
+export {
+  BYTE_VOCABULARY,
+  ByteTokenizer,
+  decodeBytes,
+  encodeBytes,
+  readText,
+} from "./text/bytes.ts";
 export { type Batch, splitTail, Windows } from "./windows.ts";

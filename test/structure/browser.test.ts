@@ -46,6 +46,12 @@ test("the browser build imports its own files and what runs anywhere, nothing of
   );
 });
 
+test("lowrank/text asks a page for its optional packages and nothing more", () => {
+  const { names } = reachable(["dist/train/text/index.js"], manifest.browser);
+  equal(names, ["@huggingface/jinja", "@huggingface/tokenizers", "@petamoriken/float16"]);
+  for (const name of names.slice(0, 2)) ok(manifest.peerDependenciesMeta[name]!.optional, name);
+});
+
 test("without the browser field Node's modules would be reached: the walk sees them", () => {
   const { names } = reachable(entries, {});
   for (const name of ["node:fs", "node:fs/promises", "node:zlib", "webgpu"]) {
