@@ -26,7 +26,7 @@ console.log(`${gpu.adapterClass}: ${gpu.description}`);
 console.log(
   `at best ${peak.gflops.toFixed(1)} GFLOP/s in registers, ${peak.gbytesPerSecond.toFixed(1)} GB/s copied\n`,
 );
-console.log(line(["case", "GPU ms", "wall ms", "±", "GFLOP/s", "GB/s", "of peak"]));
+console.log(line(["case", "GPU ms", "wall ms", "host ms", "±", "GFLOP/s", "GB/s", "of peak"]));
 const results: Result[] = [];
 let failures = 0;
 for (const row of rows) {
@@ -52,6 +52,7 @@ function print(r: Result): void {
       `${r.op} ${r.name}`,
       number(r.gpuTimeMs, 3),
       number(r.wallTimeMs, 3),
+      number(r.hostTimeMs, 3),
       `${Math.round(100 * r.spread)}%`,
       number(r.gflops, 1),
       number(r.gbytesPerSecond, 1),

@@ -12,6 +12,8 @@ export interface Result {
   name: string;
   gpuTimeMs: number | null;
   wallTimeMs: number;
+  /** What JavaScript took to encode and submit one run; the GPU works meanwhile and after. */
+  hostTimeMs: number;
   /** Half the range between the quartiles of the wall time, as a share of the median. */
   spread: number;
   gflops: number | null;
@@ -24,6 +26,15 @@ export interface Result {
 const SECONDS_PER_ROW = 1;
 const SAMPLE_MS = 40;
 const MAX_RUNS = 64;
+const HOST_RUNS = 9;
+
+/** Milliseconds of one run, sample by sample. */
+interface Times {
+  wall: number[];
+  host: number[];
+  gpuTimeMs: number | null;
+  kernels: OpTime[];
+}
 
 export async function measure(gpu: Gpu, row: BenchRow, peak: Peak): Promise<Result> {
   using _ = scope();
@@ -39,8 +50,9 @@ export async function measure(gpu: Gpu, row: BenchRow, peak: Peak): Promise<Resu
   const firstMs = performance.now() - started;
   const runs = Math.max(1, Math.min(MAX_RUNS, Math.round(SAMPLE_MS / firstMs)));
   const wall = (await wallTimes(() => once(runs))).map((ms) => ms / runs);
+  const host = await hostTimes(gpu, ready);
   const { gpuTimeMs, kernels } = await gpuTime(gpu, ready, runs);
-  return summary(row, ready, peak, wall, gpuTimeMs, kernels);
+  return summary(row, ready, peak, { wall, host, gpuTimeMs, kernels });
 }
 
 function runOnce(ready: Ready): void {
@@ -68,6 +80,18 @@ function wallTimes(sample: () => Promise<void>): Promise<number[]> {
   });
 }
 
+/** Milliseconds until JavaScript was done with each of some runs, the GPU idle before. */
+async function hostTimes(gpu: Gpu, ready: Ready): Promise<number[]> {
+  const times: number[] = [];
+  for (let i = 0; i < HOST_RUNS; i++) {
+    const started = performance.now();
+    runOnce(ready);
+    times.push(performance.now() - started);
+    await gpu.sync();
+  }
+  return times;
+}
+
 async function gpuTime(gpu: Gpu, ready: Ready, runs: number) {
   if (!gpu.features.has("timestamp-query")) return { gpuTimeMs: null, kernels: [] };
   const rounds: OpTime[][] = [];
@@ -85,9 +109,7 @@ function summary(
   { op, name }: BenchRow,
   { flops, bytes }: Ready,
   peak: Peak,
-  wall: number[],
-  gpuTimeMs: number | null,
-  kernels: OpTime[],
+  { wall, host, gpuTimeMs, kernels }: Times,
 ): Result {
   const wallTimeMs = quantile(wall, 0.5);
   const ms = gpuTimeMs || wallTimeMs;
@@ -97,6 +119,7 @@ function summary(
     name,
     gpuTimeMs,
     wallTimeMs,
+    hostTimeMs: quantile(host, 0.5),
     spread: (quantile(wall, 0.75) - quantile(wall, 0.25)) / 2 / wallTimeMs,
     gflops: flops ? flops / ms / 1e6 : null,
     gbytesPerSecond: bytes ? bytes / ms / 1e6 : null,

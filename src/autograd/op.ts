@@ -1,6 +1,6 @@
 // op(): makes a differentiable function of a forward and a backward rule.
 import { ShapeError } from "../gpu/errors.ts";
-import { scope } from "../tensor/scope.ts";
+import { scoped } from "../tensor/scope.ts";
 import { format, sameShape } from "../tensor/shape.ts";
 import { Tensor } from "../tensor/tensor.ts";
 import { edgeTo, gradEnabled, Node, noGrad } from "./graph.ts";
@@ -39,17 +39,15 @@ export function op<A extends unknown[], R extends Record<string, unknown>>(
   rule: Rule<A, R>,
 ): (...args: A) => Tensor {
   return (...args) => {
-    const lists = args.map(tensorsOf);
-    const inputs = lists.flat();
-    inputs.forEach((t, i) => {
-      t.checkAlive(name, `argument ${i + 1}`);
+    const inputs = args.flatMap(tensorsOf);
+    for (let i = 0; i < inputs.length; i++) inputs[i]!.checkAlive(name, `argument ${i + 1}`);
+    return scoped(() => {
+      const [made, residuals] = noGrad(() => rule.forward(...args));
+      const y = inputs.includes(made) ? made.view(made.shape) : made;
+      const record = gradEnabled() && inputs.some((t) => t.requiresGrad);
+      if (record) y.node = recordNode(name, rule, y, args, residuals);
+      return y;
     });
-    const record = gradEnabled() && inputs.some((t) => t.requiresGrad);
-    using inner = scope();
-    const [made, residuals] = noGrad(() => rule.forward(...args));
-    const y = inputs.includes(made) ? made.view(made.shape) : made;
-    if (record) y.node = recordNode(name, rule, y, lists, residuals);
-    return inner.keep(y);
   };
 }
 
@@ -57,9 +55,10 @@ function recordNode<A extends unknown[], R extends Record<string, unknown>>(
   name: string,
   rule: Rule<A, R>,
   y: Tensor,
-  lists: readonly (readonly Tensor[])[],
+  args: A,
   residuals: R,
 ): Node {
+  const lists = args.map(tensorsOf);
   const shapes = lists.map((list) => list.map((t) => t.shape));
   const needs = lists.map((list) => list.some((t) => t.requiresGrad));
   const kept: Record<string, unknown> = {};

@@ -48,8 +48,8 @@ export class Gpu {
   readonly immediates: boolean;
   /** How many tensors are alive; kept by `src/tensor`. */
   tensorsLive = 0;
-  /** Pipelines, layouts and bind groups of this device; kept by `src/kernels`. */
-  readonly cache = new Map<string, unknown>();
+  /** Bind group layouts, which kernels share; kept by `src/kernels`. */
+  readonly layouts = new Map<string, GPUBindGroupLayout>();
 
   constructor(
     readonly device: GPUDevice,
@@ -126,7 +126,6 @@ export class Gpu {
     if (current !== this) return;
     current = null;
     this.stream.destroy(this.pool);
-    this.cache.clear();
     this.device.destroy();
   }
 

@@ -54,5 +54,7 @@ export class GradError extends LowrankError {}
 export class LimitError extends LowrankError {}
 /** The device refused work or was lost. */
 export class DeviceError extends LowrankError {}
+/** A captured step was given something that it cannot repeat. */
+export class CaptureError extends LowrankError {}
 /** A file is damaged or is not what it claims to be. */
 export class FormatError extends LowrankError {}

@@ -1,10 +1,11 @@
 // Two operands with broadcasting: checks, outputs, dispatches.
-import { broadcastStrides, coalesce, type Shape, sizeOf } from "../tensor/shape.ts";
+import { broadcastStrides, coalesce, type Shape, sameShape, sizeOf } from "../tensor/shape.ts";
 import { Tensor } from "../tensor/tensor.ts";
 import { checkShapeIs } from "./check.ts";
 import { broadcastCopy } from "./copy.ts";
 import { grid, ownKernel } from "./kernel.ts";
 import { bitsOf, checkOperands, type Operand, type Operands, shapeOf } from "./operand.ts";
+import type { ParamValues } from "./params.ts";
 
 const kernel = ownKernel("binary");
 
@@ -72,25 +73,30 @@ const smallPower = (b: Operand) => (b === 1 || b === 2 || b === 3 || b === 4 ? b
 interface Pace {
   n: number;
   width: 1 | 4;
-  shape: number[];
-  a: number[];
-  b: number[];
+  shape: Shape;
+  a: Shape;
+  b: Shape;
 }
 
+const ONE: Shape = [1];
+
 function paceOf(out: Shape, a: Shape, b: Shape, widest: 1 | 4): Pace {
-  const lists = [broadcastStrides(a, out), broadcastStrides(b, out)];
-  const joined = coalesce(out, ...lists);
-  const flat = joined.shape.length === 0;
-  const shape = flat ? [1] : joined.shape;
-  const [sa, sb] = flat ? [[1], [1]] : [joined.strides[0]!, joined.strides[1]!];
-  const last = shape.length - 1;
   const n = sizeOf(out);
   // Ragged tails are harmless where everything is one run: buffers end on whole words of 16 bytes.
+  if (sameShape(a, out) && sameShape(b, out)) {
+    const steps = Math.ceil(n / widest);
+    return { n: steps, width: widest, shape: [steps], a: ONE, b: ONE };
+  }
+  const joined = coalesce(out, broadcastStrides(a, out), broadcastStrides(b, out));
+  const flat = joined.shape.length === 0;
+  const shape = flat ? ONE : joined.shape;
+  const [sa, sb] = flat ? [ONE, ONE] : [joined.strides[0]!, joined.strides[1]!];
+  const last = shape.length - 1;
   const runs = sa[last] === 1 && sb[last] === 1 && (last === 0 || shape[last]! % 4 === 0);
-  const aligned = (s: number[]) => s.every((step, i) => i === last || step % 4 === 0);
+  const aligned = (s: Shape) => s.every((step, i) => i === last || step % 4 === 0);
   if (widest === 1 || !runs || !aligned(sa) || !aligned(sb))
     return { n, width: 1, shape, a: sa, b: sb };
-  const quarter = (s: number[]) => s.map((step, i) => (i === last ? step : step / 4));
+  const quarter = (s: Shape) => s.map((step, i) => (i === last ? step : step / 4));
   const size = shape.map((m, i) => (i === last ? Math.ceil(m / 4) : m));
   return { n: sizeOf(size), width: 4, shape: size, a: quarter(sa), b: quarter(sb) };
 }
@@ -131,20 +137,32 @@ function run(
       [power ? "bf" : "b"]: typeof b === "number" ? first : b,
       ...rest,
     },
-    params: { n: pace.n, scalar: bitsOf(scalar, dtype), ...walkParams(pace) },
+    params: walkParams(pace, bitsOf(scalar, dtype)),
     constants: { OP, RANK: pace.shape.length, SCALAR },
     defines: { T: dtype, V: type(dtype), M: type("u32") },
     groups: grid(Math.ceil(pace.n / 64)),
   });
 }
 
-function walkParams({ shape, a, b }: Pace): Record<string, number> {
-  const params: Record<string, number> = { a_outer: a[0]!, b_outer: b[0]! };
-  const rank = shape.length;
-  for (let k = 1; k < MAX_WALK; k++) {
-    params[`size${k}`] = shape[rank - k] ?? 1;
-    params[`a${k}`] = a[rank - k] ?? 0;
-    params[`b${k}`] = b[rank - k] ?? 0;
-  }
-  return params;
+/** The axes from the last one outward; those that there are not have size 1. */
+function walkParams({ n, shape, a, b }: Pace, scalar: number): ParamValues {
+  const r = shape.length;
+  return {
+    n,
+    scalar,
+    a_outer: a[0]!,
+    b_outer: b[0]!,
+    size1: shape[r - 1] ?? 1,
+    size2: shape[r - 2] ?? 1,
+    size3: shape[r - 3] ?? 1,
+    size4: shape[r - 4] ?? 1,
+    a1: a[r - 1] ?? 0,
+    a2: a[r - 2] ?? 0,
+    a3: a[r - 3] ?? 0,
+    a4: a[r - 4] ?? 0,
+    b1: b[r - 1] ?? 0,
+    b2: b[r - 2] ?? 0,
+    b3: b[r - 3] ?? 0,
+    b4: b[r - 4] ?? 0,
+  };
 }

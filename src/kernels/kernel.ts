@@ -1,50 +1,54 @@
 // kernel(): a WGSL file made callable. Bindings and parameters are read from the WGSL itself.
 import { type Gpu, gpu } from "../gpu/device.ts";
 import { LimitError, ValueError } from "../gpu/errors.ts";
+import type { Storage } from "../tensor/storage.ts";
 import { checkDevice, type Tensor } from "../tensor/tensor.ts";
+import { Params, type ParamValues } from "./params.ts";
 import { sources } from "./sources.ts";
-import { type Defines, specialize } from "./specialize.ts";
+import type { Defines } from "./specialize.ts";
+import { Variant } from "./variant.ts";
+import { type Binding, complete, type Field, readBindings, readFields } from "./wgsl_file.ts";
 
-interface Binding {
-  name: string;
-  index: number;
-  writes: boolean;
-}
-
-interface Field {
-  name: string;
-  type: "u32" | "i32" | "f32";
-}
+type Constants = Readonly<Record<string, number>>;
 
 export interface Launch {
   /** Tensors by the names of the `@group(0)` storage variables that this entry point uses. */
   tensors: Readonly<Record<string, Tensor>>;
-  /** Values for every field of `struct Params`. */
-  params?: Readonly<Record<string, number>>;
+  /** Values for every field of `struct Params`; functions for those that differ in each replay. */
+  params?: ParamValues;
   /** Number of workgroups in x, y and z. */
   groups: readonly [number, number?, number?];
   /** Values for `override` declarations. */
-  constants?: Readonly<Record<string, number>>;
+  constants?: Constants;
   /** Values for top-level `const` and `alias` lines. */
   defines?: Defines;
   /** What the dispatch is called in profiles. Default: the entry point. */
   label?: string;
 }
 
-const PARAMS_LINE = /^var<immediate> +params *: *Params *;/m;
-const MAX_PARAM_BYTES = 64;
+const NONE = {};
+
+/** What was made of a kernel for one device. */
+interface Compiled {
+  device: Gpu;
+  variants: Map<string, Variant>;
+  modules: Map<string, GPUShaderModule>;
+}
 
 /** A WGSL module with its entry points. Make one per file with `kernel()`. */
 export class Kernel {
   readonly bindings: ReadonlyMap<string, Binding>;
   readonly fields: readonly Field[];
+  private readonly params: Params;
+  private compiled: Compiled | null = null;
 
   constructor(
     readonly name: string,
     readonly source: string,
   ) {
     this.bindings = readBindings(source);
-    this.fields = readParams(name, source);
+    this.fields = readFields(name, source);
+    this.params = new Params(this.fields);
   }
 
   /**
@@ -54,24 +58,62 @@ export class Kernel {
   run(entry: string, launch: Launch): void {
     const device = gpu(entry);
     device.stream.throwFailure(entry);
-    const names = Object.keys(launch.tensors);
-    const bound = names.map((name) => this.binding(entry, name));
     const groups = checkGroups(entry, device, launch.groups);
-    const { pipeline, layout, layoutId } = this.pipeline(device, entry, bound, launch);
-    const tensors = Object.values(launch.tensors);
-    for (const t of tensors) checkDevice(entry, t);
-    const params = this.pack(entry, launch.params ?? {});
+    const variant = this.variant(device, entry, launch);
+    const storages = storagesOf(entry, launch.tensors);
+    const { words, repack } = this.params.pack(entry, launch.params ?? NONE);
     device.stream.dispatch({
       label: launch.label ?? entry,
-      pipeline,
-      bindGroup: bindGroup(device, layout, layoutId, bound, tensors),
-      params,
+      pipeline: variant.pipeline,
+      bindGroup: variant.bindGroup(storages),
+      params: words,
       groups,
-      blocks: tensors.map((t) => t.storage.block),
+      blocks: storages.map((s) => s.block),
+      repack,
     });
-    bound.forEach((b, i) => {
-      if (b.writes) tensors[i]!.storage.touch();
+    variant.bindings.forEach(({ writes }, i) => {
+      if (writes) storages[i]!.touch();
     });
+  }
+
+  /** The compiled form of an entry point for these names and constants. */
+  private variant(device: Gpu, entry: string, launch: Launch): Variant {
+    const { tensors, constants = NONE as Constants, defines = NONE as Defines } = launch;
+    let id = entry;
+    for (const name in tensors) id += ` ${name}`;
+    for (const name in constants) id += ` ${name}=${constants[name]}`;
+    for (const name in defines) id += ` ${name}=${defines[name]}`;
+    const { variants } = this.compiledFor(device);
+    const known = variants.get(id);
+    if (known) return known;
+    const made = this.compile(device, entry, launch);
+    variants.set(id, made);
+    return made;
+  }
+
+  private compiledFor(device: Gpu): Compiled {
+    if (this.compiled?.device !== device) {
+      this.compiled = { device, variants: new Map(), modules: new Map() };
+    }
+    return this.compiled;
+  }
+
+  private compile(device: Gpu, entry: string, launch: Launch): Variant {
+    const { tensors, constants = NONE, defines = NONE } = launch;
+    const bindings = Object.keys(tensors).map((name) => this.binding(entry, name));
+    const layout = layoutFor(device, bindings);
+    const { paramLayout } = device.stream;
+    const pipeline = device.device.createComputePipeline({
+      label: entry,
+      layout: device.device.createPipelineLayout({
+        bindGroupLayouts: paramLayout && this.fields.length > 0 ? [layout, paramLayout] : [layout],
+        immediateSize: device.immediates ? this.fields.length * 4 : 0,
+      }),
+      compute: { module: this.module(device, defines), entryPoint: entry, constants },
+    });
+    // What Dawn refuses it refuses at once. Recorded, it would spoil all other work of its encoder.
+    device.stream.throwFailure(entry);
+    return new Variant(pipeline, bindings, device, layout);
   }
 
   private binding(entry: string, name: string): Binding {
@@ -81,64 +123,16 @@ export class Kernel {
     throw new ValueError({ op: entry, arg: "tensors", expected: `named ${known}`, got: name });
   }
 
-  private pipeline(device: Gpu, entry: string, bound: readonly Binding[], launch: Launch) {
-    const shape = bound.map((b) => `${b.index}${b.writes ? "w" : "r"}`).join(",");
-    const layoutId = `layout ${shape}`;
-    const layout = cached(device, layoutId, () =>
-      device.device.createBindGroupLayout({
-        label: layoutId,
-        entries: bound.map((b) => ({
-          binding: b.index,
-          visibility: 4,
-          buffer: { type: b.writes ? ("storage" as const) : ("read-only-storage" as const) },
-        })),
-      }),
-    );
-    const variant = JSON.stringify([launch.constants ?? 0, launch.defines ?? 0]);
-    const id = `pipeline ${this.name} ${entry} ${variant} ${shape}`;
-    const pipeline = cached(device, id, () => {
-      const immediateSize = device.immediates ? this.fields.length * 4 : 0;
-      const { paramLayout } = device.stream;
-      const bindGroupLayouts =
-        paramLayout && this.fields.length > 0 ? [layout, paramLayout] : [layout];
-      return device.device.createComputePipeline({
-        label: entry,
-        layout: device.device.createPipelineLayout({ bindGroupLayouts, immediateSize }),
-        compute: {
-          module: this.module(device, launch.defines ?? {}),
-          entryPoint: entry,
-          ...(launch.constants ? { constants: launch.constants } : {}),
-        },
-      });
-    });
-    return { pipeline, layout, layoutId };
-  }
-
   private module(device: Gpu, defines: Defines): GPUShaderModule {
-    const id = `module ${this.name} ${JSON.stringify(defines)}`;
-    return cached(device, id, () => {
-      const code = complete(this.name, this.source, defines, device.immediates);
-      return device.device.createShaderModule({ label: this.name, code });
-    });
-  }
-
-  private pack(entry: string, values: Readonly<Record<string, number>>): Uint32Array<ArrayBuffer> {
-    const words = new Uint32Array(this.fields.length);
-    const view = new DataView(words.buffer);
-    const given = Object.keys(values).length;
-    this.fields.forEach(({ name, type }, i) => {
-      const value = values[name];
-      if (value === undefined) throw this.wrongParams(entry, `no ${name}`);
-      if (type === "f32") view.setFloat32(4 * i, value, true);
-      else words[i] = value;
-    });
-    if (given > this.fields.length) throw this.wrongParams(entry, Object.keys(values).join(", "));
-    return words;
-  }
-
-  private wrongParams(entry: string, got: string): ValueError {
-    const expected = `exactly ${this.fields.map((f) => f.name).join(", ") || "none"}`;
-    return new ValueError({ op: entry, arg: "params", expected, got });
+    const { modules } = this.compiledFor(device);
+    const id = JSON.stringify(defines);
+    const known = modules.get(id);
+    if (known) return known;
+    const code = complete(this.name, this.source, defines, device.immediates);
+    const made = device.device.createShaderModule({ label: this.name, code });
+    device.stream.throwFailure(this.name);
+    modules.set(id, made);
+    return made;
   }
 }
 
@@ -166,45 +160,6 @@ export function grid(n: number): [number, number] {
   return [Math.ceil(n / y), y];
 }
 
-/** The text that the device compiles: defaults replaced, generator added, parameters placed. */
-export function complete(
-  name: string,
-  source: string,
-  defines: Defines,
-  immediates: boolean,
-): string {
-  let code = specialize(name, source, defines);
-  if (/^\/\/ requires: philox/.test(source)) code += sources["lib/philox"];
-  if (Object.values(defines).includes("f16")) code = `enable f16;\n${code}`;
-  if (immediates) return code;
-  return code.replace(PARAMS_LINE, "@group(1) @binding(0) var<uniform> params: Params;");
-}
-
-function readBindings(source: string): Map<string, Binding> {
-  const bindings = new Map<string, Binding>();
-  const line =
-    /@group\(0\)\s*@binding\((\d+)\)\s*var<storage(?:\s*,\s*(read_write|read))?>\s*(\w+)\s*:/g;
-  for (const [, index, access, name] of source.matchAll(line)) {
-    bindings.set(name!, { name: name!, index: Number(index), writes: access === "read_write" });
-  }
-  return bindings;
-}
-
-function readParams(name: string, source: string): Field[] {
-  if (!PARAMS_LINE.test(source)) return [];
-  const body = source.match(/struct Params\s*\{([^}]*)\}/)?.[1] ?? "";
-  const fields = [...body.matchAll(/^\s*(\w+)\s*:\s*(u32|i32|f32)\s*,/gm)].map(
-    ([, field, type]) => ({ name: field!, type: type as Field["type"] }),
-  );
-  if (fields.length > 0 && fields.length * 4 <= MAX_PARAM_BYTES) return fields;
-  throw new LimitError({
-    op: name,
-    arg: "struct Params",
-    expected: "1 to 16 lines `name: u32|i32|f32,`",
-    got: `${fields.length}`,
-  });
-}
-
 function checkGroups(
   entry: string,
   device: Gpu,
@@ -221,43 +176,29 @@ function checkGroups(
   });
 }
 
-const MAX_BIND_GROUPS = 8192;
-
-function bindGroup(
-  device: Gpu,
-  layout: GPUBindGroupLayout,
-  layoutId: string,
-  bound: readonly Binding[],
-  tensors: readonly Tensor[],
-): GPUBindGroup {
-  let id = layoutId;
-  for (const { storage } of tensors) {
-    id += `|${storage.block.id}+${storage.byteOffset}:${storage.byteLength}`;
+/** Where the tensors lie, in their order. Throws DisposedError for one of another device. */
+function storagesOf(entry: string, tensors: Launch["tensors"]): Storage[] {
+  const storages: Storage[] = [];
+  for (const name in tensors) {
+    const t = tensors[name]!;
+    checkDevice(entry, t);
+    storages.push(t.storage);
   }
-  const groups = cached(device, "bind groups", () => new Map<string, GPUBindGroup>());
-  const known = groups.get(id);
-  if (known) return known;
-  if (groups.size >= MAX_BIND_GROUPS) groups.clear();
-  const made = device.device.createBindGroup({
-    label: layoutId,
-    layout,
-    entries: bound.map((b, i) => {
-      const { block, byteOffset, byteLength } = tensors[i]!.storage;
-      // Whole 16-byte words, so that array<vec4> covers a ragged tail; blocks are multiples of 256.
-      const size = Math.max(16, Math.ceil(byteLength / 16) * 16);
-      return { binding: b.index, resource: { buffer: block.buffer, offset: byteOffset, size } };
-    }),
-  });
-  groups.set(id, made);
-  return made;
+  return storages;
 }
 
-function cached<T>(device: Gpu, id: string, make: () => T): T {
-  const known = device.cache.get(id);
-  if (known !== undefined) return known as T;
-  const made = make();
-  // What Dawn refuses it refuses at once. Recorded, it would spoil all other work of its encoder.
-  device.stream.throwFailure("kernel");
-  device.cache.set(id, made);
+function layoutFor(device: Gpu, bindings: readonly Binding[]): GPUBindGroupLayout {
+  const label = `layout ${bindings.map((b) => `${b.index}${b.writes ? "w" : "r"}`).join(",")}`;
+  const known = device.layouts.get(label);
+  if (known) return known;
+  const made = device.device.createBindGroupLayout({
+    label,
+    entries: bindings.map((b) => ({
+      binding: b.index,
+      visibility: 4,
+      buffer: { type: b.writes ? ("storage" as const) : ("read-only-storage" as const) },
+    })),
+  });
+  device.layouts.set(label, made);
   return made;
 }

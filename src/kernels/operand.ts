@@ -33,9 +33,8 @@ export function checkOperands(op: string, a: Operand, b: Operand, ...types: DTyp
     const hint = `Cast one of them: b.cast("${dtype}").`;
     throw new DTypeError({ op, arg: "b", expected: `${dtype}, as a is`, got: b.dtype, hint });
   }
-  for (const [arg, x] of Object.entries({ a, b })) {
-    if (typeof x === "number") checkNumber(op, arg, x, dtype);
-  }
+  if (typeof a === "number") checkNumber(op, "a", a, dtype);
+  if (typeof b === "number") checkNumber(op, "b", b, dtype);
   return { first, dtype, shape: broadcastShapes(op, shapeOf(a), shapeOf(b)) };
 }
 

@@ -8,6 +8,8 @@ export class Scope {
   private readonly members = new Set<Tensor>();
   private open = true;
 
+  constructor(private readonly outer: Scope | null) {}
+
   add<T extends Tensor>(t: T): T {
     this.members.add(t);
     t.scope = this;
@@ -23,20 +25,18 @@ export class Scope {
   /** Hands a tensor to the scope outside, or to the garbage collector where there is none. */
   keep<T extends Tensor>(t: T): T {
     if (t.scope !== this) return t;
+    if (!this.outer) return t.persist();
     this.remove(t);
-    stack[stack.indexOf(this) - 1]?.add(t);
-    return t;
+    return this.outer.add(t);
   }
 
   /** Frees every tensor born in this scope. Throws if an inner scope is still open. */
   dispose(): void {
     if (!this.open) return;
-    this.open = false;
-    const at = stack.lastIndexOf(this);
-    const inner = stack.splice(at);
+    const inner = stack.splice(stack.lastIndexOf(this));
     for (const scope of inner) {
       scope.open = false;
-      for (const t of [...scope.members]) t.dispose();
+      for (const t of scope.members) t.dispose();
     }
     if (inner.length > 1) {
       throw new LowrankError(
@@ -53,7 +53,7 @@ export class Scope {
 
 /** Opens a scope: `using _ = scope();` frees the block's tensors on exit, throw or after an await. */
 export function scope(): Scope {
-  const opened = new Scope();
+  const opened = new Scope(currentScope());
   stack.push(opened);
   return opened;
 }

@@ -31,6 +31,7 @@ function free(holdings: Holdings): void {
 
 type Values = Float32Array | Int32Array | Uint32Array;
 
+/** Frees what the garbage collector finds. Members of a scope need no such net, and it is slow. */
 const lost = new FinalizationRegistry<Holdings>(free);
 
 export class Tensor {
@@ -51,8 +52,9 @@ export class Tensor {
     this.size = sizeOf(shape);
     this.holdings = { storage, node: null, freed: false };
     storage.gpu.tensorsLive += 1;
-    currentScope()?.add(this);
-    lost.register(this, this.holdings, this);
+    const scope = currentScope();
+    if (scope) scope.add(this);
+    else lost.register(this, this.holdings, this);
   }
 
   /** A tensor with arbitrary contents. */
@@ -159,15 +161,17 @@ export class Tensor {
 
   /** Takes it out of its scope: it lives until `dispose()` or until nothing refers to it. */
   persist(): this {
-    this.scope?.remove(this);
+    if (!this.scope) return this;
+    this.scope.remove(this);
+    lost.register(this, this.holdings, this);
     return this;
   }
 
   /** Frees it. Memory goes back to the pool once no graph and no view needs it. */
   dispose(): void {
     if (this.holdings.freed) return;
-    this.scope?.remove(this);
-    lost.unregister(this);
+    if (this.scope) this.scope.remove(this);
+    else lost.unregister(this);
     free(this.holdings);
   }
 

@@ -1,0 +1,65 @@
+// The parameters of a dispatch, packed as the kernel's `struct Params` has them.
+import { ValueError } from "../gpu/errors.ts";
+import { activeRecording, currentValue, type Scalar } from "../gpu/recording.ts";
+import type { Field } from "./wgsl_file.ts";
+
+/** Values for every field. A function stands for a number that may differ in each replay. */
+export type ParamValues = Readonly<Record<string, Scalar>>;
+
+/** Words in the order of the fields, and what packs them anew where a value may change. */
+export interface Packed {
+  words: Uint32Array<ArrayBuffer>;
+  repack: (() => void) | null;
+}
+
+export class Params {
+  /** What eager dispatches are packed into: the words are copied as soon as they are encoded. */
+  private readonly scratch: Words;
+
+  constructor(private readonly fields: readonly Field[]) {
+    this.scratch = new Words(fields.length);
+  }
+
+  /** Throws ValueError unless the values are exactly those of the fields. */
+  pack(entry: string, values: ParamValues): Packed {
+    if (!activeRecording()) {
+      this.fill(entry, this.scratch, values);
+      return { words: this.scratch.u32, repack: null };
+    }
+    const words = new Words(this.fields.length);
+    this.fill(entry, words, values);
+    const changes = Object.values(values).some((v) => typeof v === "function");
+    return { words: words.u32, repack: changes ? () => this.fill(entry, words, values) : null };
+  }
+
+  private fill(entry: string, words: Words, values: ParamValues): void {
+    const { fields } = this;
+    for (let i = 0; i < fields.length; i++) {
+      const { name, type } = fields[i]!;
+      const scalar = values[name];
+      if (scalar === undefined) throw this.wrong(entry, `no ${name}`);
+      const value = currentValue(scalar);
+      if (type === "f32") words.f32[i] = value;
+      else words.u32[i] = value;
+    }
+    let given = 0;
+    for (const _ in values) given += 1;
+    if (given > fields.length) throw this.wrong(entry, Object.keys(values).join(", "));
+  }
+
+  private wrong(entry: string, got: string): ValueError {
+    const expected = `exactly ${this.fields.map((f) => f.name).join(", ") || "none"}`;
+    return new ValueError({ op: entry, arg: "params", expected, got });
+  }
+}
+
+/** The same bytes as integers and as floats. */
+class Words {
+  readonly u32: Uint32Array<ArrayBuffer>;
+  readonly f32: Float32Array<ArrayBuffer>;
+
+  constructor(length: number) {
+    this.u32 = new Uint32Array(length);
+    this.f32 = new Float32Array(this.u32.buffer);
+  }
+}
