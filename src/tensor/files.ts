@@ -1,6 +1,8 @@
 // Files of a folder: written whole or not at all, and read with errors that name them. Node only.
 import { FormatError } from "../gpu/errors.ts";
 
+let written = 0;
+
 /** Writes to a temporary name in the same folder and renames. Makes the folder if need be. */
 export async function writeFileSafely(path: string, content: string | Uint8Array): Promise<void> {
   const bytes = typeof content === "string" ? new TextEncoder().encode(content) : content;
@@ -14,7 +16,8 @@ export async function writeFileWith(
 ): Promise<void> {
   const { dirname, mkdir, open, rename, rm } = await import("./disk.node.ts");
   await mkdir(dirname(path), { recursive: true });
-  const temporary = `${path}.${process.pid}.tmp`;
+  written += 1;
+  const temporary = `${path}.${process.pid}.${written}.tmp`; // two writers at once must not meet
   try {
     const file = await open(temporary, "w");
     try {

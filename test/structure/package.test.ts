@@ -30,7 +30,7 @@ function named({ exports, bin, browser, sideEffects }: Manifest): string[] {
 }
 
 test("every file that package.json names is in the package", () => {
-  const doors = [".", "./nn", "./lora", "./text", "./kernels", "./package.json"];
+  const doors = [".", "./nn", "./lora", "./text", "./hub", "./kernels", "./package.json"];
   equal(Object.keys(manifest.exports), doors);
   equal(
     named(manifest).filter((path) => !files.includes(path)),
