@@ -1,4 +1,6 @@
 // Merge: checks and dispatch. W: [out, in] or [in, out], A: [r, in], B: [out, r]
+import { ShapeError } from "../gpu/errors.ts";
+import { format } from "../tensor/shape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { checkDType, checkRank, checkShapeIs } from "./check.ts";
 import { grid, ownKernel } from "./kernel.ts";
@@ -31,6 +33,9 @@ export function loraMergeInto(
   const [rows, columns] = weight.shape as [number, number];
   const [out, inner] = transposed ? [columns, rows] : [rows, columns];
   const r = a.shape[0]!;
+  if (r === 0) {
+    throw new ShapeError({ op, arg: "a", expected: "[r, in], r > 0", got: format(a.shape) });
+  }
   checkShapeIs(op, "a", a, [r, inner], "[r, in]");
   checkShapeIs(op, "b", b, [out, r], "[out, r]");
   const words = weight.dtype === "f32" ? weight.size : Math.ceil(weight.size / 2);

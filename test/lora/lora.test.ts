@@ -12,7 +12,7 @@ import { manualSeed } from "../../src/tensor/philox.ts";
 import { scope } from "../../src/tensor/scope.ts";
 import type { Tensor } from "../../src/tensor/tensor.ts";
 import { fixtureFolder } from "../fixtures.ts";
-import { close, gpuTest, runTests, theGpu, throwsLike } from "../gpu.ts";
+import { close, gpuTest, runTests, throwsLike } from "../gpu.ts";
 
 const MODELS = ["llama-tiny", "gpt2-tiny"];
 const ids = () =>
@@ -113,7 +113,7 @@ for (const name of MODELS) {
     model.dispose();
   });
 
-  gpuTest(`${name}: two runs with one seed give the same bits`, async () => {
+  gpuTest(`K7 ${name}: two runs with one seed give the same bits`, async () => {
     const run = async () => {
       manualSeed(5);
       const model = await load(name);
@@ -133,30 +133,6 @@ for (const name of MODELS) {
     is(await run(), await run());
   });
 }
-
-gpuTest("T10: a hundred training steps grow no tensors, buffers or bytes", async () => {
-  const model = await load("llama-tiny");
-  const lora = addLora(model, { target_modules: "all-linear", r: 4, lora_dropout: 0.1 });
-  const optimizer = new AdamW(lora.parameters(), { lr: 1e-3 });
-  const step = async () => {
-    using _ = scope();
-    const loss = model.loss(ids(), targets());
-    backward(loss);
-    optimizer.step();
-    optimizer.zeroGrad();
-    await loss.item();
-  };
-  for (let i = 0; i < 5; i++) await step();
-  const { tensorsLive, buffersLive, bytesLive, bytesReserved } = theGpu().stats();
-  for (let i = 0; i < 100; i++) await step();
-  const after = theGpu().stats();
-  equal(
-    [after.tensorsLive, after.buffersLive, after.bytesLive, after.bytesReserved],
-    [tensorsLive, buffersLive, bytesLive, bytesReserved],
-  );
-  optimizer.dispose();
-  model.dispose();
-});
 
 gpuTest("bad configurations say what is wrong, and change nothing", async () => {
   const model = await load("llama-tiny");

@@ -37,7 +37,7 @@ for (const dtype of ["f32", "f16", "bf16"] as const) {
 /** Half a unit in the last place of numbers of size 1 to 2. */
 const ULP = { f16: 2 ** -11, bf16: 2 ** -8 };
 
-gpuTest("lora_merge: errors change nothing", async () => {
+gpuTest("K5 lora_merge: errors change nothing, a rank of 0 among them", async () => {
   const W = zeros([4, 3]);
   throwsLike(
     () => loraMergeInto(W, zeros([2, 4]), zeros([4, 2]), 1),
@@ -48,6 +48,11 @@ gpuTest("lora_merge: errors change nothing", async () => {
     () => loraMergeInto(W, zeros([2, 3]), zeros([3, 2]), 1),
     "ShapeError",
     "lora_merge: b must be [out, r] = [4, 2]",
+  );
+  throwsLike(
+    () => loraMergeInto(W, zeros([0, 3]), zeros([4, 0]), 1),
+    "ShapeError",
+    "lora_merge: a must be [r, in], r > 0, got [0, 3]",
   );
   throwsLike(
     () => loraMergeInto(zeros([4, 3], "i32"), zeros([2, 3]), zeros([4, 2]), 1),

@@ -1,0 +1,211 @@
+// Training with adapters: what it computes, what it remembers, and what it costs.
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
+import { equal, is, ok } from "uvu/assert";
+import { backward } from "../../src/autograd/backward.ts";
+import { noGrad } from "../../src/autograd/graph.ts";
+import { add, div, dropout, linear, matmul, mul, slice } from "../../src/autograd/ops/index.ts";
+import type { LoraConfig } from "../../src/lora/config.ts";
+import { addLora, type Lora } from "../../src/lora/lora.ts";
+import type { CausalLM } from "../../src/nn/causal_lm.ts";
+import { Conv1D } from "../../src/nn/layers.ts";
+import { AdamW, type Optimizer, SGD } from "../../src/nn/optim/index.ts";
+import { fromPretrained } from "../../src/nn/pretrained.ts";
+import { randn, tensor } from "../../src/tensor/create.ts";
+import { manualSeed } from "../../src/tensor/philox.ts";
+import { scope } from "../../src/tensor/scope.ts";
+import type { Tensor } from "../../src/tensor/tensor.ts";
+import { fixtureFolder } from "../fixtures.ts";
+import { close, gpuTest, runTests, theGpu, throwsLike } from "../gpu.ts";
+
+const MODELS = ["llama-tiny", "gpt2-tiny"];
+
+/** Made-up tokens [rows, 11]. */
+const tokens = (rows: number, step = 7) =>
+  tensor(
+    Int32Array.from({ length: rows * 11 }, (_, i) => (i * step + 3) % 67),
+    [rows, 11],
+  );
+
+interface Setup {
+  model: CausalLM;
+  lora: Lora;
+}
+
+async function adapted(name: string, config: LoraConfig): Promise<Setup> {
+  manualSeed(1);
+  const model = await fromPretrained(fixtureFolder(name));
+  return { model, lora: addLora(model, config) };
+}
+
+async function oneStep({ model }: Setup, optimizer: Optimizer): Promise<number> {
+  using _ = scope();
+  const loss = model.loss(tokens(2, 13), tokens(2));
+  backward(loss);
+  optimizer.step();
+  optimizer.zeroGrad();
+  return loss.item();
+}
+
+/** Makes each adapter compute in plain ops what `loraLinear` computes fused. */
+function usePlainOps({ lora }: Setup): void {
+  for (const layer of lora.layers.values()) {
+    const { base_layer: base, lora_A: A, lora_B: B, scale, dropout: p } = layer;
+    layer.forward = (x) => {
+      const S = matmul(dropout(x, p), A, { transposeB: true });
+      const y = linear(x, base.weight, base.bias, { transposed: base instanceof Conv1D });
+      return add(y, mul(matmul(S, B, { transposeB: true }), scale));
+    };
+  }
+}
+
+for (const name of MODELS) {
+  gpuTest(`K3 ${name}: thirty steps, fused and in plain ops, have the same losses`, async () => {
+    const runs: number[][] = [];
+    for (const fused of [true, false]) {
+      const setup = await adapted(name, { r: 4, lora_alpha: 8, lora_dropout: 0.1 });
+      if (!fused) usePlainOps(setup);
+      const optimizer = new AdamW(setup.lora.parameters(), { lr: 1e-2 });
+      const losses: number[] = [];
+      for (let step = 0; step < 30; step++) losses.push(await oneStep(setup, optimizer));
+      runs.push(losses);
+      optimizer.dispose();
+      setup.model.dispose();
+    }
+    ok(runs[0]![29]! < 0.8 * runs[0]![0]!, `${runs[0]}`);
+    close(runs[0]!, runs[1]!, 1e-4, "losses");
+  });
+}
+
+gpuTest("M2: a frozen weight costs no memory but its own", async () => {
+  const setup = await adapted("llama-tiny", { r: 2 });
+  const { model, lora } = setup;
+  const padded = (bytes: number) => Math.ceil(bytes / 256) * 256;
+  const adapters = lora.parameters().reduce((sum, p) => sum + padded(p.bytes), 0);
+  const before = theGpu().stats().bytesLive;
+  const optimizer = new AdamW(lora.parameters(), { lr: 1e-2 });
+  await oneStep(setup, optimizer);
+  const grown = theGpu().stats().bytesLive - before;
+  // Gradients and two moments of the adapters, and an eighth for the pool's size classes.
+  ok(grown <= 3.5 * adapters, `${grown} bytes for ${adapters} of adapters`);
+  const trained = new Set(lora.parameters());
+  for (const [path, p] of model.namedParameters()) is(p.grad !== null, trained.has(p), path);
+  optimizer.dispose();
+  is(theGpu().stats().bytesLive < before + adapters, true, "all of it is given back");
+  model.dispose();
+});
+
+gpuTest("M4: a block without the adapters, and after it each layer is as it was", async () => {
+  const { model, lora } = await adapted("llama-tiny", { r: 2 });
+  const [first, ...rest] = lora.layers.values();
+  first!.enabled = false;
+  {
+    using _outer = lora.disable();
+    {
+      using _inner = lora.disable();
+      ok([...lora.layers.values()].every((layer) => !layer.enabled));
+    }
+    ok(
+      [...lora.layers.values()].every((layer) => !layer.enabled),
+      "the outer block still holds",
+    );
+    const hint = "Call `enable()` first";
+    throwsLike(() => lora.merge(), "ValueError", "merge: the adapters must be enabled", hint);
+    throwsLike(() => lora.mergeAndUnload(), "ValueError", "mergeAndUnload: the adapters must be");
+    is(lora.merged, false);
+  }
+  is(first!.enabled, false, "what was off before stays off");
+  ok(rest.every((layer) => layer.enabled));
+  lora.enable();
+  ok(first!.enabled);
+  model.dispose();
+});
+
+for (const name of MODELS) {
+  gpuTest(`M5 M6 ${name}: every layer by itself, merged and unmerged`, async () => {
+    const setup = await adapted(name, { r: 4, lora_alpha: 8 });
+    const optimizer = new AdamW(setup.lora.parameters(), { lr: 1e-2 });
+    for (let step = 0; step < 10; step++) await oneStep(setup, optimizer);
+    for (const [path, layer] of setup.lora.layers) {
+      const x = randn([5, layer.base_layer.inFeatures]);
+      const run = async () => (await noGrad(() => layer.call(x)).data()) as Float32Array;
+      const before = await run();
+      layer.merge();
+      close(await run(), before, 1e-5, `${path}: merged`);
+      layer.unmerge();
+      equal(await run(), before, `${path}: unmerged`);
+    }
+    optimizer.dispose();
+    setup.model.dispose();
+  });
+}
+
+gpuTest("T1: one batch is learned by heart", async () => {
+  const setup = await adapted("llama-tiny", { r: 8, lora_alpha: 16, target_modules: /.*/ });
+  const optimizer = new AdamW(setup.lora.parameters(), { lr: 2e-2 });
+  let loss = Number.NaN;
+  for (let step = 0; step < 60 && !(loss < 0.05); step++) loss = await oneStep(setup, optimizer);
+  ok(loss < 0.05, `the loss is still ${loss}`);
+  optimizer.dispose();
+  setup.model.dispose();
+});
+
+gpuTest("T5: two half batches accumulate to the whole one", async () => {
+  const [x, y] = [tokens(4, 13), tokens(4)];
+  const results: { grads: Float32Array[]; after: Float32Array[] }[] = [];
+  for (const parts of [1, 2]) {
+    const { model, lora } = await adapted("llama-tiny", { r: 4 });
+    for (const { lora_B } of lora.layers.values())
+      lora_B.rebind(randn(lora_B.shape).storage.retain());
+    const optimizer = new SGD(lora.parameters(), { lr: 0.1 });
+    for (let i = 0; i < parts; i++) {
+      const rows = (t: Tensor) => slice(t, 0, (4 / parts) * i, (4 / parts) * (i + 1));
+      backward(div(model.loss(rows(x), rows(y)), parts));
+    }
+    const read = (list: Tensor[]) =>
+      Promise.all(list.map(async (t) => (await t.data()) as Float32Array));
+    const grads = await read(lora.parameters().map((p) => p.grad!));
+    optimizer.step();
+    results.push({ grads, after: await read(lora.parameters()) });
+    optimizer.dispose();
+    model.dispose();
+  }
+  const [whole, halves] = results as [(typeof results)[0], (typeof results)[0]];
+  for (const [i, g] of whole.grads.entries()) close(halves.grads[i]!, g, 1e-5, `gradient ${i}`);
+  for (const [i, p] of whole.after.entries()) close(halves.after[i]!, p, 1e-5, `parameter ${i}`);
+});
+
+/**
+ * Collects garbage, finalizers included, and tells the bytes of JavaScript's heap without the cache of bind
+ * groups, which is bounded and settles after some two hundred steps.
+ */
+async function heapBytes(): Promise<number> {
+  (theGpu().cache.get("bind groups") as Map<string, unknown>).clear();
+  setFlagsFromString("--expose-gc");
+  const collect = runInNewContext("gc") as () => void;
+  for (let i = 0; i < 3; i++) {
+    collect();
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+  return process.memoryUsage().heapUsed;
+}
+
+gpuTest("T10: a hundred training steps grow no tensors, buffers or JavaScript heap", async () => {
+  const setup = await adapted("llama-tiny", { r: 4, lora_dropout: 0.1 });
+  const optimizer = new AdamW(setup.lora.parameters(), { lr: 1e-3 });
+  for (let i = 0; i < 40; i++) await oneStep(setup, optimizer);
+  const account = () => {
+    const { tensorsLive, buffersLive, bytesLive, bytesReserved } = theGpu().stats();
+    return { tensorsLive, buffersLive, bytesLive, bytesReserved };
+  };
+  const heap = await heapBytes();
+  const before = account();
+  for (let i = 0; i < 100; i++) await oneStep(setup, optimizer);
+  const grown = (await heapBytes()) - heap;
+  equal(account(), before);
+  ok(grown < 256 * 1024, `the heap grew by ${grown} bytes`); // one step makes more than that
+  optimizer.dispose();
+  setup.model.dispose();
+});
+
+runTests();
