@@ -102,16 +102,18 @@ export function matmulForward(a: Tensor, b: Tensor, options: MatmulOptions = {})
   if (options.tail) checkTail(options.tail, sizes, options);
   const isEmpty = count * M * N === 0 || (K === 0 && !bias && !options.tail);
   if (isEmpty) return into ?? zeros(shape);
-  // A narrow y would leave most of a tile's columns idle: then it is computed transposed.
-  const narrow = N <= NARROW && N < M && b.dtype === "f32";
-  if (!narrow || bias || options.tail || options.drop)
-    return launchMatmul(a, b, shape, sizes, options);
+  // A narrow y would leave most of a tile's columns idle: then it is computed transposed. So is one with a
+  // tail, or a low-rank update of zero would change the order of the base's sums.
+  const { tail } = options;
+  const narrow = N <= NARROW && N < M && b.dtype === "f32" && (!tail || tail.transposeQ);
+  if (!narrow || bias || options.drop) return launchMatmul(a, b, shape, sizes, options);
   const turned = { ...sizes, M: N, N: M, aBatch: sizes.bBatch, bBatch: sizes.aBatch };
   return launchMatmul(b, a, shape, turned, {
     ...options,
     transposeA: !options.transposeB,
     transposeB: !options.transposeA,
     transposeY: !transposeY,
+    ...(tail ? { tail: { p: tail.q, q: tail.p, transposeQ: true } } : {}),
   });
 }
 

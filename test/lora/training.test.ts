@@ -1,14 +1,14 @@
 // Training with adapters: what it computes, what it remembers, and what it costs.
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
-import { equal, is, ok } from "uvu/assert";
+import { equal, is, not, ok, throws } from "uvu/assert";
 import { backward } from "../../src/autograd/backward.ts";
 import { noGrad } from "../../src/autograd/graph.ts";
 import { add, div, dropout, linear, matmul, mul, slice } from "../../src/autograd/ops/index.ts";
 import type { LoraConfig } from "../../src/lora/config.ts";
 import { addLora, type Lora } from "../../src/lora/lora.ts";
 import type { CausalLM } from "../../src/nn/causal_lm.ts";
-import { Conv1D } from "../../src/nn/layers.ts";
+import type { Conv1D, Linear } from "../../src/nn/layers.ts";
 import { AdamW, type Optimizer, SGD } from "../../src/nn/optim/index.ts";
 import { fromPretrained } from "../../src/nn/pretrained.ts";
 import { randn, tensor } from "../../src/tensor/create.ts";
@@ -16,7 +16,7 @@ import { manualSeed } from "../../src/tensor/philox.ts";
 import { scope } from "../../src/tensor/scope.ts";
 import type { Tensor } from "../../src/tensor/tensor.ts";
 import { fixtureFolder } from "../fixtures.ts";
-import { close, gpuTest, runTests, theGpu, throwsLike } from "../gpu.ts";
+import { close, gpuTest, runTests, theGpu } from "../gpu.ts";
 
 const MODELS = ["llama-tiny", "gpt2-tiny"];
 
@@ -35,7 +35,7 @@ interface Setup {
 async function adapted(name: string, config: LoraConfig): Promise<Setup> {
   manualSeed(1);
   const model = await fromPretrained(fixtureFolder(name));
-  return { model, lora: addLora(model, config) };
+  return { model, lora: addLora(model, { target_modules: "all-linear", ...config }) };
 }
 
 async function oneStep({ model }: Setup, optimizer: Optimizer): Promise<number> {
@@ -50,11 +50,12 @@ async function oneStep({ model }: Setup, optimizer: Optimizer): Promise<number> 
 /** Makes each adapter compute in plain ops what `loraLinear` computes fused. */
 function usePlainOps({ lora }: Setup): void {
   for (const layer of lora.layers.values()) {
-    const { base_layer: base, lora_A: A, lora_B: B, scale, dropout: p } = layer;
+    const base = layer.base_layer as Linear | Conv1D;
+    const { lora_A: A, lora_B: B, scaling, dropout: p } = layer.active[0]!;
     layer.forward = (x) => {
       const S = matmul(dropout(x, p), A, { transposeB: true });
-      const y = linear(x, base.weight, base.bias, { transposed: base instanceof Conv1D });
-      return add(y, mul(matmul(S, B, { transposeB: true }), scale));
+      const y = linear(x, base.weight, base.bias, { transposed: layer.transposed });
+      return add(y, mul(matmul(S, B, { transposeB: true }), scaling));
     };
   }
 }
@@ -95,31 +96,36 @@ gpuTest("M2: a frozen weight costs no memory but its own", async () => {
   model.dispose();
 });
 
-gpuTest("M4: a block without the adapters, and after it each layer is as it was", async () => {
-  const { model, lora } = await adapted("llama-tiny", { r: 2 });
-  const [first, ...rest] = lora.layers.values();
-  first!.enabled = false;
-  {
-    using _outer = lora.disable();
-    {
-      using _inner = lora.disable();
-      ok([...lora.layers.values()].every((layer) => !layer.enabled));
-    }
-    ok(
-      [...lora.layers.values()].every((layer) => !layer.enabled),
-      "the outer block still holds",
+gpuTest(
+  "M4: without the adapters for a while, nested or thrown out of, and then as before",
+  async () => {
+    const setup = await adapted("llama-tiny", { r: 2, init_lora_weights: false });
+    const { model, lora } = setup;
+    const logits = async () => (await noGrad(() => model.call(tokens(2))).data()) as Float32Array;
+    const off = () => lora.withoutAdapters(() => noGrad(() => model.call(tokens(2)))).data();
+    const on = await logits();
+    const base = await off();
+    not.equal(on, base);
+    const inner = () => lora.withoutAdapters(() => 1) + 1;
+    equal(
+      await lora.withoutAdapters(() => [inner(), logits()] as const)[1],
+      base,
+      "still off outside",
     );
-    const hint = "Call `enable()` first";
-    throwsLike(() => lora.merge(), "ValueError", "merge: the adapters must be enabled", hint);
-    throwsLike(() => lora.mergeAndUnload(), "ValueError", "mergeAndUnload: the adapters must be");
-    is(lora.merged, false);
-  }
-  is(first!.enabled, false, "what was off before stays off");
-  ok(rest.every((layer) => layer.enabled));
-  lora.enable();
-  ok(first!.enabled);
-  model.dispose();
-});
+    throws(
+      () =>
+        lora.withoutAdapters(() => {
+          throw new Error("on purpose");
+        }),
+      "on purpose",
+    );
+    equal(await logits(), on, "on again");
+    lora.disable();
+    inner();
+    equal(await logits(), base, "what was off before stays off");
+    model.dispose();
+  },
+);
 
 for (const name of MODELS) {
   gpuTest(`M5 M6 ${name}: every layer by itself, merged and unmerged`, async () => {
@@ -127,7 +133,7 @@ for (const name of MODELS) {
     const optimizer = new AdamW(setup.lora.parameters(), { lr: 1e-2 });
     for (let step = 0; step < 10; step++) await oneStep(setup, optimizer);
     for (const [path, layer] of setup.lora.layers) {
-      const x = randn([5, layer.base_layer.inFeatures]);
+      const x = randn([5, layer.sizes.in]);
       const run = async () => (await noGrad(() => layer.call(x)).data()) as Float32Array;
       const before = await run();
       layer.merge();
@@ -141,7 +147,11 @@ for (const name of MODELS) {
 }
 
 gpuTest("T1: one batch is learned by heart", async () => {
-  const setup = await adapted("llama-tiny", { r: 8, lora_alpha: 16, target_modules: /.*/ });
+  const setup = await adapted("llama-tiny", {
+    r: 8,
+    lora_alpha: 16,
+    target_modules: /.*(_proj|lm_head)/,
+  });
   const optimizer = new AdamW(setup.lora.parameters(), { lr: 2e-2 });
   let loss = Number.NaN;
   for (let step = 0; step < 60 && !(loss < 0.05); step++) loss = await oneStep(setup, optimizer);
@@ -154,9 +164,7 @@ gpuTest("T5: two half batches accumulate to the whole one", async () => {
   const [x, y] = [tokens(4, 13), tokens(4)];
   const results: { grads: Float32Array[]; after: Float32Array[] }[] = [];
   for (const parts of [1, 2]) {
-    const { model, lora } = await adapted("llama-tiny", { r: 4 });
-    for (const { lora_B } of lora.layers.values())
-      lora_B.rebind(randn(lora_B.shape).storage.retain());
+    const { model, lora } = await adapted("llama-tiny", { r: 4, init_lora_weights: false });
     const optimizer = new SGD(lora.parameters(), { lr: 0.1 });
     for (let i = 0; i < parts; i++) {
       const rows = (t: Tensor) => slice(t, 0, (4 / parts) * i, (4 / parts) * (i + 1));
@@ -175,12 +183,8 @@ gpuTest("T5: two half batches accumulate to the whole one", async () => {
   for (const [i, p] of whole.after.entries()) close(halves.after[i]!, p, 1e-5, `parameter ${i}`);
 });
 
-/**
- * Collects garbage, finalizers included, and tells the bytes of JavaScript's heap without the cache of bind
- * groups, which is bounded and settles after some two hundred steps.
- */
+/** Bytes of JavaScript's heap after a collection, finalizers included. */
 async function heapBytes(): Promise<number> {
-  (theGpu().cache.get("bind groups") as Map<string, unknown>).clear();
   setFlagsFromString("--expose-gc");
   const collect = runInNewContext("gc") as () => void;
   for (let i = 0; i < 3; i++) {
@@ -193,17 +197,26 @@ async function heapBytes(): Promise<number> {
 gpuTest("T10: a hundred training steps grow no tensors, buffers or JavaScript heap", async () => {
   const setup = await adapted("llama-tiny", { r: 4, lora_dropout: 0.1 });
   const optimizer = new AdamW(setup.lora.parameters(), { lr: 1e-3 });
-  for (let i = 0; i < 40; i++) await oneStep(setup, optimizer);
+  const hundredSteps = async () => {
+    const heap = await heapBytes();
+    const before = account();
+    for (let i = 0; i < 100; i++) await oneStep(setup, optimizer);
+    equal(account(), before);
+    return (await heapBytes()) - heap;
+  };
   const account = () => {
     const { tensorsLive, buffersLive, bytesLive, bytesReserved } = theGpu().stats();
     return { tensorsLive, buffersLive, bytesLive, bytesReserved };
   };
-  const heap = await heapBytes();
-  const before = account();
-  for (let i = 0; i < 100; i++) await oneStep(setup, optimizer);
-  const grown = (await heapBytes()) - heap;
-  equal(account(), before);
-  ok(grown < 256 * 1024, `the heap grew by ${grown} bytes`); // one step makes more than that
+  for (let i = 0; i < 5; i++) await oneStep(setup, optimizer);
+  // The cache of bind groups, which is bounded, fills in the first few hundred steps. What leaks, leaks in every hundred.
+  const grown: number[] = [];
+  do grown.push(await hundredSteps());
+  while (grown.at(-1)! > 128 * 1024 && grown.length < 6);
+  ok(
+    grown.at(-1)! <= 128 * 1024,
+    `in hundreds of steps the heap grew by ${grown.join(", ")} bytes`,
+  );
   optimizer.dispose();
   setup.model.dispose();
 });

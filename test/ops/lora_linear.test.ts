@@ -100,13 +100,25 @@ gpuTest("K3 lora_linear equals plain ops, also where nothing is frozen", async (
 });
 
 gpuTest("lora_linear: with B = 0 it is the linear layer, bit for bit", async () => {
-  const [x, W, A] = [
-    tensor(randomValues(5 * 8, 1), [5, 8]),
-    tensor(randomValues(12 * 8, 2), [12, 8]),
-    tensor(randomValues(2 * 8, 3), [2, 8]),
-  ];
-  const y = await loraLinear(x, W, null, A, zeros([12, 2]), { scale: 3 }).data();
-  equal(y, await linear(x, W).data());
+  for (const transposed of [false, true]) {
+    for (const [N, inner, out] of [
+      [5, 8, 12],
+      [22, 32, 16], // narrower than long
+      [33, 7, 5],
+      [64, 128, 96],
+    ] as [number, number, number][]) {
+      const random = (seed: number, ...shape: [number, number]) =>
+        tensor(randomValues(shape[0] * shape[1], seed), shape);
+      const x = random(1, N, inner);
+      const W = transposed ? random(2, inner, out) : random(2, out, inner);
+      const [A, B] = [random(3, 2, inner), zeros([out, 2])];
+      const base = await linear(x, W, null, { transposed }).data();
+      for (const p of [0, 0.4]) {
+        const y = loraLinear(x, W, null, A, B, { scale: 3, dropout: p, transposed });
+        equal(await y.data(), base, `${N}×${inner}×${out}, dropout ${p}`);
+      }
+    }
+  }
 });
 
 gpuTest("lora_linear: errors", () => {

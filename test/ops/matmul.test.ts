@@ -293,7 +293,7 @@ gpuTest("matmul, linear: errors", () => {
   throwsLike(
     () => linear(a, zeros([4, 3]), zeros([3])),
     "ShapeError",
-    "matmul: bias must be [N] = [4]",
+    "linear: bias must be [out] = [4], got [3]",
   );
 });
 
