@@ -5,12 +5,13 @@ import { Tensor } from "../tensor/tensor.ts";
 import { accumulate } from "./accumulate.ts";
 import { grid, ownKernel } from "./kernel.ts";
 import type { MatmulOptions } from "./matmul.ts";
-import { chooseVariant, type MatmulVariant, tileRows } from "./matmul_variant.ts";
+import { chooseVariant, type MatmulChoice, type MatmulWork } from "./matmul_variant.ts";
 import { foldForward } from "./reduce.ts";
 
 const naive = ownKernel("matmul.naive");
 const register = ownKernel("matmul.register");
 const staged = ownKernel("matmul.staged");
+const subgroupMatrix = ownKernel("matmul.subgroup_matrix");
 const subgroup = { 4: ownKernel("matmul.subgroup4"), 8: ownKernel("matmul.subgroup8") };
 
 const DTYPES: Record<string, number> = { f32: 0, f16: 1, bf16: 2 };
@@ -43,6 +44,7 @@ interface Work {
   sizes: Sizes;
   options: MatmulOptions;
   splits: number;
+  tile: number;
   params: Record<string, number>;
   constants: Record<string, number>;
 }
@@ -59,19 +61,22 @@ export function launchMatmul(
   options: MatmulOptions,
 ): Tensor {
   const { M, N, K, count } = sizes;
-  const { transposeY = false, into } = options;
+  const { transposeA = false, transposeB = false, transposeY = false, into } = options;
   const aligned = isAligned(b, sizes, options);
-  const variant = chooseVariant({ M, N, work: count * M * N * K, aligned, transposeY });
-  const slice = sliceOf(variant, sizes, options);
+  const layout = { transposeA, transposeB, transposeY, dtype: b.dtype };
+  const work = { M, N, K, count, ...layout, aligned };
+  recorder?.(work);
+  const choice = chooseVariant(work);
+  const slice = sliceOf(choice, sizes, options);
   const splits = Math.max(1, Math.ceil(K / slice));
   if (splits === 1) {
     const y = into ?? Tensor.empty("matmul", shape, "f32");
-    run(variant, { ...prepare(sizes, options, slice, 1), a, b, y });
+    run(choice, { ...prepare(sizes, options, slice, 1), a, b, y });
     return y;
   }
   const parts = Tensor.empty("matmul", [count, splits, M, N], "f32");
   const { into: _, ...own } = options;
-  run(variant, { ...prepare(sizes, own, slice, splits), a, b, y: parts });
+  run(choice, { ...prepare(sizes, own, slice, splits), a, b, y: parts });
   const fold = { outer: count, R: splits, inner: M * N };
   const sum = foldForward("matmul", "sum", parts, fold, shape);
   parts.dispose();
@@ -81,21 +86,44 @@ export function launchMatmul(
   return into;
 }
 
+let recorder: ((work: MatmulWork) => void) | null = null;
+
+/** Calls `note` for every product from now on. Returns what ends that. */
+export function recordMatmuls(note: (work: MatmulWork) => void): () => void {
+  recorder = note;
+  return () => {
+    recorder = null;
+  };
+}
+
 /** Whether all loads and stores can be vec4. */
 function isAligned(b: Tensor, { M, N, K }: Sizes, options: MatmulOptions): boolean {
   const rows = [N, K, options.transposeA ? M : 4];
   return b.storage.byteOffset % 16 === 0 && rows.every((n) => n % 4 === 0);
 }
 
+/** Terms that one round of a variant's loop adds up. */
+const TERMS = {
+  naive: 1,
+  register: 4,
+  subgroup4: 4,
+  subgroup8: 4,
+  staged: 16,
+  subgroup_matrix: 32,
+};
+
 /** Terms of the sum that one workgroup adds up: as many as the device's loops and its cores allow. */
-function sliceOf(variant: MatmulVariant, { M, N, K, count }: Sizes, { drop, tail }: MatmulOptions) {
-  const perRound = variant === "naive" ? 1 : variant === "staged" ? 16 : 4;
+function sliceOf(
+  { variant, tile }: MatmulChoice,
+  { M, N, K, count }: Sizes,
+  { drop, tail }: MatmulOptions,
+): number {
   const draws = drop && !tail ? 4 * PHILOX_ROUNDS : 0;
-  const most = Math.floor((MOST_ROUNDS * perRound) / (1 + draws) / 16) * 16;
-  if (variant !== "staged") return most;
-  const tiles = Math.ceil(M / 64) * Math.ceil(N / 64) * count;
+  const most = Math.floor((MOST_ROUNDS * TERMS[variant]) / (1 + draws) / 32) * 32;
+  if (variant !== "staged" && variant !== "subgroup_matrix") return most;
+  const tiles = Math.ceil(M / tile) * Math.ceil(N / tile) * count;
   const wanted = Math.max(1, Math.min(BUSY_GROUPS / tiles, K / LEAST_SLICE));
-  return Math.min(most, Math.ceil(K / Math.floor(wanted) / 16) * 16);
+  return Math.min(most, Math.ceil(K / Math.floor(wanted) / 32) * 32);
 }
 
 function prepare(sizes: Sizes, options: MatmulOptions, slice: number, splits: number) {
@@ -131,11 +159,25 @@ function prepare(sizes: Sizes, options: MatmulOptions, slice: number, splits: nu
   return { entry, sizes, options, splits, params, constants };
 }
 
-function run(variant: MatmulVariant, work: Work): void {
+function run({ variant, tile }: MatmulChoice, prepared: Omit<Work, "tile">): void {
+  const work = { ...prepared, tile };
   if (variant === "naive") runNaive(work);
   else if (variant === "register") runRegister(work);
   else if (variant === "staged") runStaged(work);
+  else if (variant === "subgroup_matrix") runSubgroupMatrix(work);
   else runSubgroup(work, variant === "subgroup4" ? 4 : 8);
+}
+
+/** Which stored rows are whole vec4, as the wide kernels want to know. */
+function widths({ b, sizes: { M, N, K }, options }: Work) {
+  const { transposeA, transposeB, transposeY, tail } = options;
+  const whole = (...rows: number[]) => rows.every((n) => n % 4 === 0);
+  return {
+    WIDE_A: whole(transposeA ? M : K),
+    WIDE_B: whole(transposeB ? K : N) && b.storage.byteOffset % 16 === 0,
+    WIDE_Y: whole(N) && !transposeY,
+    WIDE_TAIL: !tail || whole(tail.p.shape[1]!, N),
+  };
 }
 
 /** Every binding needs a buffer: a stands in for what is absent, which is never read. */
@@ -181,33 +223,48 @@ function runStaged(work: Work): void {
   });
 }
 
+function runSubgroupMatrix(work: Work): void {
+  const { entry, y, b, params, splits } = work;
+  const { M, N, count } = work.sizes;
+  const { WIDE_A, WIDE_B } = widths(work);
+  subgroupMatrix.run("matmul_subgroup_matrix", {
+    label: entry,
+    tensors: { ...inputs(work), y },
+    params,
+    constants: {
+      ...work.constants,
+      WIDE_A: Number(WIDE_A),
+      WIDE_B: Number(WIDE_B),
+      DTYPE_B: DTYPES[b.dtype]!,
+    },
+    groups: [Math.ceil(M / 128), Math.ceil(N / 128), count * splits],
+  });
+}
+
 function runSubgroup(work: Work, lanes: 4 | 8): void {
-  const { entry, a, b, y, params, splits } = work;
+  const { entry, a, b, y, params, splits, tile } = work;
   const { M, N, K, count } = work.sizes;
-  const { transposeA, transposeB, transposeY, tail } = work.options;
-  const whole = (...rows: number[]) => Number(rows.every((n) => n % 4 === 0));
-  const wideY = whole(N) === 1 && !transposeY;
+  const { WIDE_A, WIDE_B, WIDE_Y, WIDE_TAIL } = widths(work);
   const { bias, p, q } = inputs(work);
-  const ROWS = tileRows(M);
   subgroup[lanes].run(`matmul_subgroup${lanes}`, {
     label: entry,
     tensors: {
       ...{ a4: a, a1: a, b4: b, b2: b, b1: b, p, q, bias },
-      y4: wideY ? y : nowhere(),
-      y1: wideY ? nowhere() : y,
+      y4: WIDE_Y ? y : nowhere(),
+      y1: WIDE_Y ? nowhere() : y,
     },
     params,
     constants: {
       ...work.constants,
-      WIDE_A: whole(transposeA ? M : K),
-      WIDE_B: whole(transposeB ? K : N),
-      WIDE_TAIL: tail ? whole(tail.p.shape[1]!, N) : 1,
-      WIDE_Y: Number(wideY),
+      WIDE_A: Number(WIDE_A),
+      WIDE_B: Number(WIDE_B),
+      WIDE_TAIL: Number(WIDE_TAIL),
+      WIDE_Y: Number(WIDE_Y),
       RAGGED_K: Number(K % 4 !== 0),
       DTYPE_B: DTYPES[b.dtype]!,
-      ROWS,
+      ROWS: tile,
     },
-    groups: [Math.ceil(M / ROWS), Math.ceil(N / 32), count * splits],
+    groups: [Math.ceil(M / tile), Math.ceil(N / 32), count * splits],
   });
 }
 

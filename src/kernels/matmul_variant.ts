@@ -5,18 +5,53 @@ import { kernelPath } from "./path.ts";
 /**
  * `naive`: the specification, any shape. `register`: 4 × 8 per thread, aligned shapes. `subgroup4` and
  * `subgroup8`: 32 × 32 per subgroup of a software device. `staged`: 64 × 64 per workgroup, for GPUs.
+ * `subgroup_matrix`: 128 × 128 on tensor cores, inputs rounded to f16.
  */
-export type MatmulVariant = "naive" | "register" | "subgroup4" | "subgroup8" | "staged";
+export type MatmulVariant =
+  | "naive"
+  | "register"
+  | "subgroup4"
+  | "subgroup8"
+  | "staged"
+  | "subgroup_matrix";
+
+/** A variant, and the rows of its tile. */
+export interface MatmulChoice {
+  variant: MatmulVariant;
+  tile: number;
+}
 
 /** What the choice depends on. */
 export interface MatmulWork {
   M: number;
   N: number;
-  /** Multiply-adds of all the batch. */
-  work: number;
+  K: number;
+  /** Number of matrices. */
+  count: number;
+  transposeA: boolean;
+  transposeB: boolean;
+  transposeY: boolean;
+  dtype: string;
   /** All stored rows are whole vec4. */
   aligned: boolean;
-  transposeY: boolean;
+}
+
+export type MatmulPrecision = "highest" | "high";
+
+let precision: MatmulPrecision = "highest";
+
+/**
+ * How exactly products are computed, as in PyTorch. `"highest"` (the default): f32 throughout. `"high"`:
+ * the inputs may be rounded to f16 where the device then computes on tensor cores; sums stay f32. Values
+ * beyond 65,504 overflow then, and below 6e-8 vanish. Tensor cores are used for the products that
+ * `tuneMatmul` has measured and compared on this device.
+ */
+export function setMatmulPrecision(next: MatmulPrecision): void {
+  precision = next;
+}
+
+export function matmulPrecision(): MatmulPrecision {
+  return precision;
 }
 
 // A subgroup kernel takes a software device 0.3 to 2 seconds to compile once, less the fewer rows it has.
@@ -24,36 +59,121 @@ export interface MatmulWork {
 // their own, so more.
 const WORTH_COMPILING = 2 ** 15; // for each row of the tile
 const UNALIGNED = 8;
-// A staged tile has 64 rows and columns: with few of them most of it idles.
+// A staged tile has at least 64 rows and columns: with few of them most of it idles.
 const LEAST_STAGED = 8;
 
-let forced: MatmulVariant | null = null;
+let forced: MatmulChoice | null = null;
 
 /** Uses one variant for everything that it can compute, for tests and benches; null: choose. */
-export function forceMatmulVariant(variant: MatmulVariant | null): void {
-  forced = variant;
+export function forceMatmulVariant(variant: MatmulVariant | null, tile?: number): void {
+  forced = variant && { variant, tile: tile ?? 0 };
+}
+
+const tuned = new Map<string, MatmulChoice>();
+
+/** Choices that were measured, by `workClass`; see matmul_tune.ts. */
+export function tunedChoices(): Map<string, MatmulChoice> {
+  return tuned;
+}
+
+/** Products that are likely to want one choice: layout, type, and sizes by powers of two. */
+export function workClass(w: MatmulWork): string {
+  const size = (n: number) => Math.round(Math.log2(n));
+  const layout = `${w.transposeA ? "T" : "N"}${w.transposeB ? "T" : "N"}${w.transposeY ? "T" : "N"}`;
+  const sizes = [w.M, w.N, w.K, w.count].map(size).join("x");
+  return [layout, w.dtype, sizes, w.aligned ? "aligned" : "ragged", precision].join(" ");
+}
+
+export function chooseVariant(work: MatmulWork): MatmulChoice {
+  const simple = simplest(work);
+  if (forced) return forced.variant === "register" ? simple : withTile(forced, work);
+  if (kernelPath() === "plain") return { variant: "naive", tile: 0 };
+  const known = tuned.size > 0 ? tuned.get(workClass(work)) : undefined;
+  return known ?? rule(work, simple);
+}
+
+/** The choice that needs no measurement. */
+function rule(work: MatmulWork, simple: MatmulChoice): MatmulChoice {
+  const { M, N, K, count, aligned } = work;
+  const device = gpu("matmul");
+  if (device.adapterClass === "gpu") {
+    if (Math.min(M, N) < LEAST_STAGED) return simple;
+    return withTile({ variant: "staged", tile: 0 }, work);
+  }
+  const lanes = shuffleLanes(device);
+  const enough = WORTH_COMPILING * tileRows(M) * (aligned ? 1 : UNALIGNED);
+  const isWorth = count * M * N * K >= enough || kernelPath() === "fast";
+  return lanes && isWorth ? withTile({ variant: `subgroup${lanes}`, tile: 0 }, work) : simple;
+}
+
+function simplest({ aligned, transposeY }: MatmulWork): MatmulChoice {
+  return { variant: aligned && !transposeY ? "register" : "naive", tile: 0 };
+}
+
+/** Fills in a tile that was left open: a subgroup kernel's has no more rows than are needed. */
+function withTile({ variant, tile }: MatmulChoice, { M }: MatmulWork): MatmulChoice {
+  if (variant === "staged") return { variant, tile: 64 };
+  if (variant === "subgroup_matrix") return { variant, tile: 128 };
+  return { variant, tile: tile || tileRows(M) };
+}
+
+function tileRows(M: number): number {
+  return [4, 8, 16].find((rows) => M <= rows) ?? 32;
+}
+
+/** Everything that this device can run for some work, the rule's own choice first. */
+export function matmulCandidates(work: MatmulWork): MatmulChoice[] {
+  const device = gpu("matmul");
+  const simple = simplest(work);
+  const all = [rule(work, simple), simple];
+  const lanes = shuffleLanes(device);
+  if (lanes) {
+    for (const tile of [8, 16, 32]) all.push({ variant: `subgroup${lanes}`, tile });
+  }
+  if (device.adapterClass === "gpu") {
+    all.push({ variant: "staged", tile: 64 });
+    if (precision === "high" && hasTensorCores(device)) {
+      all.push({ variant: "subgroup_matrix", tile: 128 });
+    }
+  }
+  const seen = new Set<string>();
+  return all.filter(({ variant, tile }) => {
+    const isNew = !seen.has(`${variant} ${tile}`);
+    seen.add(`${variant} ${tile}`);
+    return isNew;
+  });
 }
 
 /** The variants that this device can run. */
 export function matmulVariants(): MatmulVariant[] {
-  const lanes = shuffleLanes(gpu("matmul"));
-  return ["naive", "register", "staged", ...(lanes ? ([`subgroup${lanes}`] as const) : [])];
-}
-
-export function chooseVariant({ M, N, work, aligned, transposeY }: MatmulWork): MatmulVariant {
-  const simple = aligned && !transposeY ? "register" : "naive";
-  if (forced) return forced === "register" ? simple : forced;
-  if (kernelPath() === "plain") return "naive";
   const device = gpu("matmul");
-  if (device.adapterClass === "gpu") return Math.min(M, N) < LEAST_STAGED ? simple : "staged";
   const lanes = shuffleLanes(device);
-  const enough = WORTH_COMPILING * tileRows(M) * (aligned ? 1 : UNALIGNED);
-  return lanes && (work >= enough || kernelPath() === "fast") ? `subgroup${lanes}` : simple;
+  return [
+    ...(["naive", "register", "staged"] as const),
+    ...(lanes ? ([`subgroup${lanes}`] as const) : []),
+    ...(hasTensorCores(device) ? (["subgroup_matrix"] as const) : []),
+  ];
 }
 
-/** Rows of a subgroup kernel's tile: no more than are needed. */
-export function tileRows(M: number): number {
-  return [4, 8, 16].find((rows) => M <= rows) ?? 32;
+/** Whether the device multiplies 16 × 16 fragments of f16 into f32, with subgroups of 32. */
+export function hasTensorCores({ features, info }: Gpu): boolean {
+  if (!features.has("chromium-experimental-subgroup-matrix") || !features.has("shader-f16")) {
+    return false;
+  }
+  const { subgroupMatrixConfigs: configs } = info as GPUAdapterInfo & {
+    subgroupMatrixConfigs?: Iterable<{
+      componentType: string;
+      resultComponentType: string;
+      M: number;
+      N: number;
+      K: number;
+    }>;
+  };
+  const fits = [...(configs ?? [])].some(
+    ({ componentType, resultComponentType, M, N, K }) =>
+      componentType === "f16" && resultComponentType === "f32" && M === 16 && N === 16 && K === 16,
+  );
+  return fits && info.subgroupMinSize === 32 && info.subgroupMaxSize === 32;
 }
 
 /** Lanes of the device's subgroups where a kernel is written for that many. */
