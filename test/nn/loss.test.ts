@@ -49,7 +49,7 @@ function batch(step: number): [ids: Tensor, targets: Tensor] {
 async function train(build: () => CausalLM, lora: boolean, steps: number) {
   manualSeed(3);
   const model = build();
-  if (lora) addLora(model, { r: 4, lora_dropout: 0.1 });
+  if (lora) addLora(model, { r: 4, lora_dropout: 0.1, target_modules: "all-linear" });
   const parameters = model.trainableParameters();
   const optimizer = new AdamW(parameters, { lr: lora ? 1e-2 : 3e-3 });
   const losses: number[] = [];
