@@ -9,11 +9,12 @@ const kernel = ownKernel("lora_merge");
 const DTYPES: Record<string, number> = { f32: 0, f16: 1, bf16: 2 };
 
 /**
- * Adds s·B·A to a weight in place, in one pass.
+ * Adds s·B·A to a weight in place, in one pass: W_o = g_o·W_o + s·B_o·A.
  * @param weight  [out, in], or [in, out] where `transposed`; f32, f16 or bf16
  * @param a  [r, in] of f32
  * @param b  [out, r] of f32
  * @param scale  s
+ * @param options  `gain`: g [out] of f32, by which the rows are multiplied before; default 1
  * @throws ShapeError, DTypeError
  */
 export function loraMergeInto(
@@ -21,9 +22,9 @@ export function loraMergeInto(
   a: Tensor,
   b: Tensor,
   scale: number,
-  options: { transposed?: boolean } = {},
+  options: { transposed?: boolean; gain?: Tensor } = {},
 ): void {
-  const { transposed = false } = options;
+  const { transposed = false, gain } = options;
   const op = "lora_merge";
   checkDType(op, "weight", weight, "f32", "f16", "bf16");
   checkDType(op, "a", a, "f32");
@@ -38,11 +39,16 @@ export function loraMergeInto(
   }
   checkShapeIs(op, "a", a, [r, inner], "[r, in]");
   checkShapeIs(op, "b", b, [out, r], "[out, r]");
+  if (gain) checkShapeIs(op, "gain", gain, [out], "[out]");
   const words = weight.dtype === "f32" ? weight.size : Math.ceil(weight.size / 2);
   kernel.run("lora_merge", {
-    tensors: { a, b, weight },
+    tensors: { a, b, weight, gain: gain ?? b },
     params: { n: weight.size, rows, columns, r, scale },
-    constants: { TRANSPOSED: Number(transposed), DTYPE: DTYPES[weight.dtype]! },
+    constants: {
+      TRANSPOSED: Number(transposed),
+      DTYPE: DTYPES[weight.dtype]!,
+      GAIN: Number(Boolean(gain)),
+    },
     groups: grid(Math.ceil(words / 64)),
   });
 }

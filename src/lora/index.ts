@@ -1,6 +1,6 @@
 // Adapters: `import { addLora, saveAdapter } from "lowrank/lora"`.
 export { type CompleteLoraConfig, type LoraConfig, type LoraInit, scaleOf } from "./config.ts";
-export { addLora, Lora } from "./lora.ts";
+export { addDecomposedLora, addLora, Lora } from "./lora.ts";
 export { LoraLayer } from "./lora_layer.ts";
 export { LoraWeights } from "./lora_weights.ts";
 export {

@@ -1,15 +1,17 @@
 // LoraLayer: a frozen layer and the low-rank updates of its adapters (Hu et al. 2021, arXiv 2106.09685).
-//   y = base(x) + Σ update(x), over the active adapters
-
+//   y = base(x) + Σ update(x), over the active adapters; DoRA's turn what is there before
 import { noGrad } from "../autograd/graph.ts";
-import { add, concat, loraLinear, mul } from "../autograd/ops/index.ts";
+import { add, dropout, linear, loraLinear, mul, sub } from "../autograd/ops/index.ts";
 import { GradError, ValueError } from "../gpu/errors.ts";
 import { loraMergeInto } from "../kernels/lora_merge.ts";
 import { Conv1D, Embedding, type Linear } from "../nn/layers.ts";
 import { type AnyModule, Module } from "../nn/module.ts";
 import { scope } from "../tensor/scope.ts";
 import type { Tensor } from "../tensor/tensor.ts";
-import type { LayerSizes, LoraWeights } from "./lora_weights.ts";
+import type { CompleteLoraConfig } from "./config.ts";
+import { addMagnitude, gainOf } from "./dora.ts";
+import { type LayerSizes, LoraWeights } from "./lora_weights.ts";
+import { stacked } from "./stacked.ts";
 import type { Switches } from "./switches.ts";
 
 /** The base's values from before a merge. */
@@ -70,24 +72,79 @@ export class LoraLayer extends Module {
     return enabled ? active.flatMap((name) => this.adapters.get(name) ?? []) : [];
   }
 
-  forward(x: Tensor): Tensor {
-    const updates = this.merged ? [] : this.active;
-    if (updates.length === 0) return this.base_layer.forward(x);
-    if (this.base_layer instanceof Embedding) {
-      return updates.reduce((y, update) => add(y, update.forward(x)), this.base_layer.forward(x));
-    }
-    const [first, ...others] = updates as [LoraWeights, ...LoraWeights[]];
-    return others.reduce((y, update) => add(y, update.forward(x)), this.fused(x, first));
+  /** Gives an adapter its update, frozen. */
+  addUpdate(name: string, r: number, scaling: number, config: CompleteLoraConfig): void {
+    const update = new LoraWeights(this.sizes, r, scaling, config);
+    if (config.use_dora) addMagnitude(update, this.weight, this.transposed);
+    update.training = this.training;
+    this.adapters.set(name, update.requiresGrad(false));
   }
 
-  /** The base and one update in one op. */
-  private fused(x: Tensor, update: LoraWeights): Tensor {
-    const { lora_A, lora_B, lora_bias, scaling: scale, dropout } = update;
+  /** Frees an adapter's update. What it took out of the base goes back, to a rounding. */
+  deleteUpdate(name: string): void {
+    const update = this.adapters.get(name);
+    if (update?.start) {
+      const { A, B } = update.start;
+      loraMergeInto(this.weight, A, B, update.scaling, { transposed: this.transposed });
+    }
+    update?.dispose();
+    this.adapters.delete(name);
+  }
+
+  forward(x: Tensor): Tensor {
+    const [first, ...others] = this.merged ? [] : this.active;
+    if (!first) return this.base(x);
+    return others.reduce((y, update) => this.withUpdate(y, x, update), this.withFirst(x, first));
+  }
+
+  /** The layer without updates. What adapters took out of it (PiSSA, OLoRA) is added again. */
+  private base(x: Tensor): Tensor {
+    const taken = this.merged ? [] : [...this.adapters.values()].filter((u) => u.start);
+    const [update] = taken;
+    if (!update) return this.base_layer.forward(x);
+    const { A, B } = update.start!;
+    const { transposed } = this;
+    const options = { scale: update.scaling, transposed };
+    return loraLinear(x, this.base_layer.weight, this.baseBias, A, B, options);
+  }
+
+  private withFirst(x: Tensor, update: LoraWeights): Tensor {
+    if (this.base_layer instanceof Embedding) {
+      return this.withUpdate(this.base_layer.forward(x), x, update);
+    }
+    const { baseBias: bias, transposed } = this;
+    if (update.lora_magnitude_vector) {
+      const gain = gainOf(update, this.base_layer.weight, transposed);
+      if (!update.drops) return plus(mul(this.fused(x, update, null), gain), bias);
+      const kept = dropout(x, update.dropout);
+      const rest = linear(sub(x, kept), this.base_layer.weight, bias, { transposed });
+      return add(rest, mul(this.fused(kept, update, null, 0), gain));
+    }
+    const { lora_bias, scaling } = update;
+    const y = this.fused(x, update, bias);
+    return lora_bias ? add(y, mul(lora_bias, scaling)) : y;
+  }
+
+  /** x·Wᵀ + bias + s·(D(x)·Aᵀ)·Bᵀ in one op. */
+  private fused(x: Tensor, update: LoraWeights, bias: Tensor | null, p = update.dropout): Tensor {
+    const { lora_A, lora_B, scaling: scale } = update;
     const { training, transposed } = this;
-    const { weight } = this.base_layer;
-    const options = { scale, dropout, training, transposed };
-    const y = loraLinear(x, weight, this.baseBias, lora_A, lora_B, options);
-    return lora_bias ? add(y, mul(lora_bias, scale)) : y;
+    const options = { scale, dropout: p, training, transposed };
+    return loraLinear(x, this.base_layer.weight, bias, lora_A, lora_B, options);
+  }
+
+  /** One more update on top of the result so far. */
+  private withUpdate(y: Tensor, x: Tensor, update: LoraWeights): Tensor {
+    if (!update.lora_magnitude_vector) return add(y, update.forward(x));
+    const { baseBias: bias, transposed } = this;
+    const gain = gainOf(update, this.base_layer.weight, transposed);
+    if (update.drops) {
+      const kept = dropout(x, update.dropout);
+      const before = linear(kept, this.base_layer.weight, null, { transposed });
+      return add(y, sub(mul(this.fused(kept, update, null, 0), gain), before));
+    }
+    const turned = bias ? sub(y, bias) : y;
+    return plus(mul(add(turned, update.forward(x)), gain), bias);
   }
 
   /** Throws unless the active updates can become part of the base. */
@@ -113,8 +170,9 @@ export class LoraLayer extends Module {
     this.#original = { weight: weight.clone().persist(), bias: this.baseBias };
     noGrad(() => {
       using _ = scope();
-      const [A, B, scale] = stacked(updates);
-      loraMergeInto(weight, A, B, scale, { transposed: this.transposed });
+      const { A, B, scale, gain } = stacked(updates, this);
+      const { transposed } = this;
+      loraMergeInto(weight, A, B, scale, { transposed, ...(gain ? { gain } : {}) });
       for (const { lora_bias: b, scaling } of updates) {
         if (b) this.setBias(add(this.baseBias!, mul(b, scaling)).persist());
       }
@@ -142,6 +200,7 @@ export class LoraLayer extends Module {
   keepMerged(): void {
     this.merge();
     if (!this.#original) return;
+    for (const update of this.active) update.start = null;
     const { weight, bias } = this.#original;
     weight.dispose();
     if (bias !== this.baseBias) bias?.dispose();
@@ -150,23 +209,13 @@ export class LoraLayer extends Module {
 
   override dispose(): void {
     super.dispose();
+    for (const update of this.adapters.values()) update.start = null;
     this.#original?.weight.dispose();
     if (this.#original?.bias !== this.baseBias) this.#original?.bias?.dispose();
     this.#original = null;
   }
 }
 
-/** Updates as one of the sum of their ranks: A's above each other, s·B's side by side, and its scale. */
-function stacked(updates: readonly LoraWeights[]): [A: Tensor, B: Tensor, scale: number] {
-  const [first] = updates as [LoraWeights];
-  if (updates.length === 1) return [first.lora_A, first.lora_B, first.scaling];
-  const A = concat(
-    updates.map((u) => u.lora_A),
-    0,
-  );
-  const B = concat(
-    updates.map((u) => mul(u.lora_B, u.scaling)),
-    1,
-  );
-  return [A, B, 1];
+function plus(y: Tensor, bias: Tensor | null): Tensor {
+  return bias ? add(y, bias) : y;
 }

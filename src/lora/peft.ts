@@ -10,6 +10,7 @@ import { loadSafetensors, readEntries, saveSafetensors } from "../tensor/safeten
 import { scope } from "../tensor/scope.ts";
 import { format, type Shape, sameShape } from "../tensor/shape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
+import { convertedConfig, convertedPair } from "./convert.ts";
 import { checkNoAdapters, Lora, type Planned, planAdapter } from "./lora.ts";
 import type { LoraLayer } from "./lora_layer.ts";
 import { CONFIG_FILE, configFrom, configText } from "./peft_config.ts";
@@ -29,6 +30,7 @@ function namesOf(path: string, isEmbedding: boolean) {
     lora_A: `${at}${kind}A${end}`,
     lora_B: `${at}${kind}B${end}`,
     lora_bias: `${at}lora_B.bias`,
+    lora_magnitude_vector: `${at}lora_magnitude_vector`,
   };
 }
 
@@ -39,7 +41,7 @@ export function peftStateDict(lora: Lora, name = lora.activeAdapters[0]!): Recor
     const weights = layer.adapters.get(name);
     if (!weights) continue;
     for (const [key, at] of Object.entries(namesOf(path, weights.sizes.isEmbedding))) {
-      const t = weights[key as "lora_A" | "lora_B" | "lora_bias"];
+      const t = weights[key as keyof ReturnType<typeof namesOf>];
       if (t) state[at] = t;
     }
   }
@@ -70,6 +72,11 @@ export interface SaveAdapterOptions {
   /** Name or path of the base model, for whoever loads it. */
   base?: string;
   /**
+   * Write an adapter that started with a part of the base (PiSSA, OLoRA) as a plain one of twice the
+   * rank, for the base as it was before. Default false.
+   */
+  convert?: boolean;
+  /**
    * Whether the base of adapted embeddings named embed_tokens and lm_head goes into the file as well.
    * Default: as in PEFT, where `target_modules` lists them.
    */
@@ -83,17 +90,39 @@ export interface SaveAdapterOptions {
 export async function saveAdapter(
   lora: Lora,
   folder: string,
-  { adapters = lora.adapters, base, saveEmbeddingLayers = "auto" }: SaveAdapterOptions = {},
+  options: SaveAdapterOptions = {},
 ): Promise<void> {
+  const {
+    adapters = lora.adapters,
+    base = null,
+    convert = false,
+    saveEmbeddingLayers = "auto",
+  } = options;
   for (const name of adapters) {
     const own = name === "default" ? folder : `${folder}/${name}`;
+    const config = convert ? convertedConfig(lora.config(name)) : lora.config(name);
+    using _ = scope();
     const state = {
       ...peftStateDict(lora, name),
+      ...(convert ? convertedState(lora, name) : {}),
       ...(saveEmbeddingLayers ? savedBases(lora, name) : {}),
     };
     await saveSafetensors(`${own}/${WEIGHTS_FILE}`, state, { format: "pt" });
-    await writeFileSafely(`${own}/${CONFIG_FILE}`, configText(lora, name, base ?? null));
+    await writeFileSafely(`${own}/${CONFIG_FILE}`, configText(lora, name, config, base));
   }
+}
+
+function convertedState(lora: Lora, name: string): Record<string, Tensor> {
+  const state: Record<string, Tensor> = {};
+  for (const [path, layer] of lora.layers) {
+    const update = layer.adapters.get(name);
+    if (!update) continue;
+    const pair = convertedPair(update);
+    const names = namesOf(path, false);
+    state[names.lora_A] = pair.lora_A;
+    state[names.lora_B] = pair.lora_B;
+  }
+  return state;
 }
 
 /** What a planned adapter's file must hold, by name. */
@@ -108,6 +137,7 @@ function expectedShapes(model: AnyModule, { config, plan }: Planned): Map<string
     shapes.set(names.lora_A, [r, inner]);
     shapes.set(names.lora_B, [out, r]);
     if (config.lora_bias) shapes.set(names.lora_bias, [out]);
+    if (config.use_dora) shapes.set(names.lora_magnitude_vector, [out]);
   }
   for (const [path, module] of plan.saved) {
     const layer = "original_module" in module ? (module.original_module as AnyModule) : module;
@@ -136,14 +166,14 @@ export async function loadAdapter(
   adapterName = "default",
 ): Promise<Lora> {
   if (target instanceof Lora) {
-    fill(target, adapterName, await readAdapter(target.model, folder));
+    await fill(target, adapterName, await readAdapter(target.model, folder));
     return target;
   }
   checkNoAdapters(target);
   const read = await readAdapter(target, folder);
   const lora = new Lora(target);
   try {
-    fill(lora, adapterName, read);
+    await fill(lora, adapterName, read);
     lora.setAdapter(adapterName);
     return lora;
   } catch (error) {
@@ -253,10 +283,11 @@ function equalBytes(a: Uint8Array, b: Uint8Array): boolean {
 }
 
 /** Puts a read adapter in, with its values. */
-function fill(lora: Lora, name: string, { planned, state }: Read): void {
-  using _ = scope();
+async function fill(lora: Lora, name: string, { planned, state }: Read): Promise<void> {
   try {
     lora.put(name, planned);
+    await lora.decompose(name);
+    using _ = scope();
     const own = peftStateDict(lora, name);
     for (const [at, t] of state) {
       const values = noGrad(() => cast(t, "f32"));

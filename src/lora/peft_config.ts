@@ -21,8 +21,12 @@ const PROVENANCE = ["auto_mapping", "inference_mode", "peft_type", "peft_version
 const PLAIN_STARTS = ["eva", "orthogonal"];
 
 /** The text of adapter_config.json: PEFT's keys, sorted. */
-export function configText(lora: Lora, name: string, base: string | null): string {
-  const config = lora.config(name);
+export function configText(
+  lora: Lora,
+  name: string,
+  config: CompleteLoraConfig,
+  base: string | null,
+): string {
   const adapted = [...lora.layers.values()].filter((layer) => layer.adapters.has(name));
   const fields: Record<string, unknown> = {
     ...UNSUPPORTED,

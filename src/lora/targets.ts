@@ -170,12 +170,17 @@ function checkDecomposition(
   path: string,
   base: Adaptable,
   r: number,
-  { init_lora_weights: init }: CompleteLoraConfig,
+  config: CompleteLoraConfig,
 ): void {
+  const { init_lora_weights: init } = config;
   if (typeof init === "boolean" || init === "gaussian") return;
   if (base instanceof Embedding) {
     const expected = `true, false or gaussian, for ${path} is an embedding`;
     throw new ValueError({ op: "lora", arg: "init_lora_weights", expected, got: init });
+  }
+  if (config.lora_alpha <= 0) {
+    const expected = `above 0 with ${init}`;
+    throw new ValueError({ op: "lora", arg: "lora_alpha", expected, got: `${config.lora_alpha}` });
   }
   const sizes = sizesOf(base);
   const most = Math.min(...sizes);

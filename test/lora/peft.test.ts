@@ -32,6 +32,12 @@ const ADAPTERS = [
   ["peft-gpt2-lora-bias", "gpt2-tiny"],
   ["peft-gpt2-embedding", "gpt2-tiny"],
   ["peft-gpt2-save", "gpt2-tiny"],
+  ["peft-llama-dora", "llama-tiny"],
+  ["peft-llama-dora-embedding", "llama-tiny"],
+  ["peft-gpt2-dora", "gpt2-tiny"],
+  ["peft-llama-pissa", "llama-tiny"],
+  ["peft-llama-olora", "llama-tiny"],
+  ["peft-gpt2-pissa", "gpt2-tiny"],
 ] as const;
 
 function batchOf(all: Tensor, step: number): Tensor {
@@ -49,12 +55,14 @@ for (const [name, base] of ADAPTERS) {
     model.eval();
     const ids = expected.get("input_ids");
     const logits = await noGrad(() => model.call(ids)).data();
-    close(logits, await expected.get("logits").data(), 1e-5, "logits");
+    // What PEFT takes out of the base is rounded to f32 by its SVD, ours is not.
+    const bound = /pissa|olora/.test(name) ? 2e-5 : 1e-5;
+    close(logits, await expected.get("logits").data(), bound, "logits");
     lora.merge();
     const merged = await noGrad(() => model.call(ids)).data();
     // M10: where PEFT's merge would change a tied output head, ours keeps the logits.
     const key = expected.keys.includes("logits_merged") ? "logits_merged" : "logits";
-    close(merged, await expected.get(key).data(), 1e-5, "merged logits");
+    close(merged, await expected.get(key).data(), bound, "merged logits");
     lora.unmerge();
     equal(await noGrad(() => model.call(ids)).data(), logits, "unmerged again, bit for bit");
     if (expected.keys.includes("loss")) {
@@ -62,7 +70,7 @@ for (const [name, base] of ADAPTERS) {
       close(await loss.data(), await expected.get("loss").data(), 1e-5, "loss");
       backward(loss);
       for (const [path, p] of Object.entries(peftStateDict(lora))) {
-        close(await p.grad!.data(), await expected.get(`grad.${path}`).data(), 2e-5, path);
+        close(await p.grad!.data(), await expected.get(`grad.${path}`).data(), 2 * bound, path);
       }
       const trained = new Set(lora.parameters());
       for (const p of model.parameters()) ok(trained.has(p) || !p.grad, "a frozen gradient");

@@ -16,12 +16,16 @@ for (const dtype of ["f32", "f16", "bf16"] as const) {
         { in: 40, out: 24, r: 3 },
       ]) {
         const shape = transposed ? [n.in, n.out] : [n.out, n.in];
+        const gain = n.r % 2 === 0 ? randomValues(n.out, 4) : null;
         // What the type holds, as the GPU sees it.
         const W = decode(encode(randomValues(n.in * n.out, 1), dtype), dtype);
         const [A, B] = [randomValues(n.r * n.in, 2), randomValues(n.out * n.r, 3)];
         const weight = tensor(W, shape, dtype);
-        loraMergeInto(weight, tensor(A, [n.r, n.in]), tensor(B, [n.out, n.r]), 0.5, { transposed });
-        const expected = reference.loraMerge(Float64Array.from(W), A, B, n, 0.5, transposed);
+        loraMergeInto(weight, tensor(A, [n.r, n.in]), tensor(B, [n.out, n.r]), 0.5, {
+          transposed,
+          ...(gain ? { gain: tensor(gain) } : {}),
+        });
+        const expected = reference.loraMerge(Float64Array.from(W), A, B, n, 0.5, transposed, gain);
         const got = await weight.data();
         close(got, expected, dtype === "f32" ? tolerance("f32", n.r) : ULP[dtype], `[${shape}]`);
         if (dtype === "f32") continue;
@@ -53,6 +57,11 @@ gpuTest("K5 lora_merge: errors change nothing, a rank of 0 among them", async ()
     () => loraMergeInto(W, zeros([0, 3]), zeros([4, 0]), 1),
     "ShapeError",
     "lora_merge: a must be [r, in], r > 0, got [0, 3]",
+  );
+  throwsLike(
+    () => loraMergeInto(W, zeros([2, 3]), zeros([4, 2]), 1, { gain: zeros([3]) }),
+    "ShapeError",
+    "lora_merge: gain must be [out] = [4]",
   );
   throwsLike(
     () => loraMergeInto(zeros([4, 3], "i32"), zeros([2, 3]), zeros([4, 2]), 1),

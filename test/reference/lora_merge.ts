@@ -1,4 +1,4 @@
-// W' = W + s·B·A, or its transpose for weights stored [in, out] (GPT-2's Conv1D).
+// W'_o = g_o·W_o + s·B_o·A, or its transpose for weights stored [in, out] (GPT-2's Conv1D).
 import type { Numbers } from "./arrays.ts";
 
 export interface LoraMergeSizes {
@@ -15,13 +15,15 @@ export function loraMerge(
   n: LoraMergeSizes,
   s: number,
   fanInFanOut = false,
+  gain: Numbers | null = null,
 ): Float64Array {
   const merged = Float64Array.from(W);
   for (let o = 0; o < n.out; o++) {
     for (let i = 0; i < n.in; i++) {
       let sum = 0;
       for (let k = 0; k < n.r; k++) sum += B[o * n.r + k]! * A[k * n.in + i]!;
-      merged[fanInFanOut ? i * n.out + o : o * n.in + i]! += s * sum;
+      const at = fanInFanOut ? i * n.out + o : o * n.in + i;
+      merged[at] = merged[at]! * (gain?.[o] ?? 1) + s * sum;
     }
   }
   return merged;

@@ -1,9 +1,10 @@
-// Merge of a low-rank update into a weight, in place: W += s·B·A, with f32 accumulation.
-// W: [out, in], or [in, out] where TRANSPOSED; A: [r, in], B: [out, r]. W holds f32, or pairs of f16
+// Merge of a low-rank update into a weight, in place: W_o = g_o·W_o + s·B_o·A, with f32 accumulation.
+// W: [out, in], or [in, out] where TRANSPOSED; A: [r, in], B: [out, r]; g: [out], or 1. W holds f32, or pairs of f16
 // or bf16, low half first, rounded to the nearest, ties to even. One thread makes one word of W.
 
 override TRANSPOSED: bool = false;
 override DTYPE: u32 = 0; // 0 f32, 1 f16, 2 bf16
+override GAIN: bool = false;
 
 struct Params {
   n: u32,
@@ -16,10 +17,11 @@ struct Params {
 @group(0) @binding(0) var<storage> a: array<f32>;
 @group(0) @binding(1) var<storage> b: array<f32>;
 @group(0) @binding(2) var<storage, read_write> weight: array<u32>;
+@group(0) @binding(3) var<storage> gain: array<f32>;
 var<immediate> params: Params;
 
-// Element i of s·B·A, seen as W is stored.
-fn delta(i: u32) -> f32 {
+// Element i of the merged weight, seen as W is stored, from the one before.
+fn merged(before: f32, i: u32) -> f32 {
   let row = i / params.columns;
   let column = i % params.columns;
   let o = select(row, column, TRANSPOSED);
@@ -29,7 +31,7 @@ fn delta(i: u32) -> f32 {
   for (var j = 0u; j < params.r; j++) {
     sum += b[o * params.r + j] * a[j * width + k];
   }
-  return params.scale * sum;
+  return select(before, before * gain[o], GAIN) + params.scale * sum;
 }
 
 fn to_bf16(v: f32) -> u32 {
@@ -59,7 +61,7 @@ fn lora_merge(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgro
   let i = id.y * groups.x * 64u + id.x;
   if (DTYPE == 0u) {
     if (i < params.n) {
-      weight[i] = bitcast<u32>(bitcast<f32>(weight[i]) + delta(i));
+      weight[i] = bitcast<u32>(merged(bitcast<f32>(weight[i]), i));
     }
     return;
   }
@@ -71,10 +73,10 @@ fn lora_merge(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgro
   if (DTYPE == 1u) {
     pair = unpack2x16float(word);
   }
-  pair.x += delta(i * 2u);
+  pair.x = merged(pair.x, i * 2u);
   let has_second = i * 2u + 1u < params.n;
   if (has_second) {
-    pair.y += delta(i * 2u + 1u);
+    pair.y = merged(pair.y, i * 2u + 1u);
   }
   var low = to_bf16(pair.x);
   var high = to_bf16(pair.y);
