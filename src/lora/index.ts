@@ -1,7 +1,9 @@
 // Adapters: `import { addLora, saveAdapter } from "lowrank/lora"`.
 export { type CompleteLoraConfig, type LoraConfig, type LoraInit, scaleOf } from "./config.ts";
 export { addDecomposedLora, addLora, Lora } from "./lora.ts";
+export { LoraFA, type LoraFAOptions } from "./lora_fa.ts";
 export { LoraLayer } from "./lora_layer.ts";
+export { type LoraPlusOptions, loraPlusGroups } from "./lora_plus.ts";
 export { LoraWeights } from "./lora_weights.ts";
 export {
   loadAdapter,

@@ -1,4 +1,4 @@
-import { adamwStep } from "../../kernels/adamw.ts";
+import { type AdamWNumbers, adamwStep } from "../../kernels/adamw.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import type { Segment } from "./arena.ts";
 import { checkNumber, type GroupSettings, Optimizer, type ParameterGroup } from "./optimizer.ts";
@@ -42,7 +42,12 @@ export class AdamW extends Optimizer {
   protected update(segment: Segment, settings: GroupSettings, clip: Tensor): void {
     const { parameters: parameter, gradients: gradient, state } = segment;
     const [m, v] = [state.get("exp_avg")!, state.get("exp_avg_sq")!];
+    adamwStep({ parameter, gradient, m, v, clip }, this.numbers(settings));
+  }
+
+  /** What the step of a group computes with; for optimisers that correct it otherwise. */
+  protected numbers(settings: GroupSettings): AdamWNumbers {
     const { betas, eps, steps: step } = this;
-    adamwStep({ parameter, gradient, m, v, clip }, { ...settings, betas, eps, step });
+    return { ...settings, betas, eps, step };
   }
 }
