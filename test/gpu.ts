@@ -4,6 +4,7 @@ import { test as uvuTest } from "uvu";
 import { is, ok } from "uvu/assert";
 import { backward } from "../src/autograd/backward.ts";
 import { type Gpu, init } from "../src/gpu/device.ts";
+import { setKernelPath } from "../src/kernels/path.ts";
 import { parameter, tensor } from "../src/tensor/create.ts";
 import type { DType } from "../src/tensor/dtype.ts";
 import { scope } from "../src/tensor/scope.ts";
@@ -78,10 +79,9 @@ export function close(
   for (let i = 0; i < expected.length; i++) scale = Math.max(scale, Math.abs(expected[i]!));
   for (let i = 0; i < expected.length; i++) {
     const error = Math.abs(got[i]! - expected[i]!);
-    ok(
-      error <= bound * scale,
-      `${what}[${i}]: expected ${expected[i]}, got ${got[i]}, error ${error} > ${bound * scale}`,
-    );
+    if (error <= bound * scale) continue;
+    const facts = `expected ${expected[i]}, got ${got[i]}, error ${error} > ${bound * scale}`;
+    ok(false, `${what}[${i}]: ${facts}`);
   }
 }
 
@@ -139,6 +139,18 @@ export async function checkOp(c: OpCase): Promise<void> {
   for (const t of tensors) {
     t.grad?.dispose();
     t.dispose();
+  }
+}
+
+/** checkOp on the plain path, then on the one that suits the device. */
+export async function checkBothPaths(c: OpCase): Promise<void> {
+  for (const path of ["plain", "auto"] as const) {
+    setKernelPath(path);
+    try {
+      await checkOp({ ...c, name: `${c.name}, ${path} path` });
+    } finally {
+      setKernelPath("auto");
+    }
   }
 }
 

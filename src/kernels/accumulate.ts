@@ -17,6 +17,6 @@ export function accumulate(total: Tensor, x: Tensor): void {
       got: format(x.shape),
     });
   }
-  const { constants, groups } = dealt("accumulate", x);
+  const { constants, groups } = dealt("accumulate", Math.ceil(x.size / 4));
   kernel.run("accumulate", { tensors: { total, x }, params: { n: x.size }, constants, groups });
 }

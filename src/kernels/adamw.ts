@@ -34,7 +34,8 @@ export function adamwStep(tensors: AdamWTensors, numbers: AdamWNumbers): void {
   }
   const { lr, eps, weightDecay, step } = numbers;
   const [beta1, beta2] = numbers.betas;
-  const { n4, constants, groups } = dealt("adamw_step", parameter);
+  const n4 = Math.ceil(parameter.size / 4);
+  const { constants, groups } = dealt("adamw_step", n4);
   kernel.run("adamw_step", {
     tensors: { ...tensors },
     params: {

@@ -3,7 +3,8 @@ import { broadcastStrides, coalesce, type Shape, sameShape, sizeOf } from "../te
 import { Tensor } from "../tensor/tensor.ts";
 import { checkShapeIs } from "./check.ts";
 import { broadcastCopy } from "./copy.ts";
-import { grid, ownKernel } from "./kernel.ts";
+import { dealt } from "./dealt.ts";
+import { ownKernel } from "./kernel.ts";
 import { bitsOf, checkOperands, type Operand, type Operands, shapeOf } from "./operand.ts";
 import type { ParamValues } from "./params.ts";
 
@@ -130,6 +131,7 @@ function run(
     run(entry, OP, whole(a), whole(b), both, rest);
     return;
   }
+  const deal = dealt(entry, pace.n);
   const type = (t: string) => (pace.width === 4 ? `vec4<${t}>` : t);
   kernel.run(entry, {
     tensors: {
@@ -138,9 +140,9 @@ function run(
       ...rest,
     },
     params: walkParams(pace, bitsOf(scalar, dtype)),
-    constants: { OP, RANK: pace.shape.length, SCALAR },
+    constants: { ...deal.constants, OP, RANK: pace.shape.length, SCALAR },
     defines: { T: dtype, V: type(dtype), M: type("u32") },
-    groups: grid(Math.ceil(pace.n / 64)),
+    groups: deal.groups,
   });
 }
 

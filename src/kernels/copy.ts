@@ -4,7 +4,8 @@ import { DTypeError, ShapeError, ValueError } from "../gpu/errors.ts";
 import { broadcastStrides, format, type Shape, sizeOf, stridesOf } from "../tensor/shape.ts";
 import { Tensor } from "../tensor/tensor.ts";
 import { checkTensor } from "./check.ts";
-import { grid, ownKernel } from "./kernel.ts";
+import { dealt } from "./dealt.ts";
+import { ownKernel } from "./kernel.ts";
 import { partOf, tiles, type Walk, wider, words } from "./walk.ts";
 
 const kernel = ownKernel("copy");
@@ -118,11 +119,12 @@ function copy(entry: "copy_gather" | "copy_scatter", x: Tensor, y: Tensor, walk:
     params[`size${k}`] = shape[rank - k] ?? 1;
     params[`stride${k}`] = strides[rank - k] ?? 0;
   }
+  const deal = dealt(entry, n);
   kernel.run(tiled ? "copy_transpose" : entry, {
     tensors: tiled ? { x4: x, y4: y } : { x, y },
     params,
-    constants: { RANK: rank },
+    constants: { ...deal.constants, RANK: rank },
     ...(runs ? { defines: { Element: "vec4<u32>" } } : {}),
-    groups: grid(Math.ceil(n / 64)),
+    groups: deal.groups,
   });
 }

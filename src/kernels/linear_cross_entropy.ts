@@ -248,7 +248,7 @@ function chunk(all: Everything, plan: LinearCrossEntropyPlan, start: number, end
 /** g · dy, the gradient for a loss whose own gradient is dy []; in place where nobody else needs g. */
 export function linearCrossEntropyBackward(dy: Tensor, g: Tensor, inPlace: boolean): Tensor {
   const scaled = inPlace ? g : g.clone();
-  const { constants, groups } = dealt(op, g);
+  const { constants, groups } = dealt(op, Math.ceil(g.size / 4));
   kernel.run("linear_cross_entropy_backward", {
     tensors: { dy, scaled },
     params: { ...NO_PARAMS, rows: g.size, ignore: 0 },

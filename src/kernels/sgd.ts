@@ -27,7 +27,8 @@ export function sgdStep(tensors: SGDTensors, numbers: SGDNumbers): void {
   const { parameter, gradient, velocity, clip } = tensors;
   checkShapeIs("sgd_step", "gradient", gradient, parameter.shape);
   if (velocity) checkShapeIs("sgd_step", "velocity", velocity, parameter.shape);
-  const { n4, constants, groups } = dealt("sgd_step", parameter);
+  const n4 = Math.ceil(parameter.size / 4);
+  const { constants, groups } = dealt("sgd_step", n4);
   const { lr, momentum, nesterov, weightDecay: decay } = numbers;
   kernel.run(velocity ? "sgd_momentum" : "sgd_step", {
     tensors: { parameter, gradient, clip, ...(velocity ? { velocity } : {}) },

@@ -1,7 +1,8 @@
 // SwiGLU: checks, outputs, dispatches. gate, up, y: [...]
 import { Tensor } from "../tensor/tensor.ts";
 import { checkDType, checkShapeIs } from "./check.ts";
-import { grid, ownKernel } from "./kernel.ts";
+import { dealt } from "./dealt.ts";
+import { ownKernel } from "./kernel.ts";
 
 const kernel = ownKernel("swiglu");
 
@@ -10,11 +11,9 @@ export function swigluForward(gate: Tensor, up: Tensor): Tensor {
   checkDType("swiglu", "up", up, "f32");
   checkShapeIs("swiglu", "up", up, gate.shape);
   const y = Tensor.empty("swiglu_forward", gate.shape, "f32");
-  kernel.run("swiglu_forward", {
-    tensors: { gate, up, y },
-    params: { n: y.size },
-    groups: grid(Math.ceil(y.size / 64)),
-  });
+  const n = Math.ceil(y.size / 4);
+  const tensors = { gate, up, y };
+  kernel.run("swiglu_forward", { tensors, params: { n }, ...dealt("swiglu_forward", n) });
   return y;
 }
 
@@ -22,10 +21,8 @@ export function swigluBackward(dy: Tensor, gate: Tensor, up: Tensor): [Tensor, T
   checkShapeIs("swiglu_backward", "dy", dy, gate.shape);
   const dgate = Tensor.empty("swiglu_backward", gate.shape, "f32");
   const dup = Tensor.empty("swiglu_backward", gate.shape, "f32");
-  kernel.run("swiglu_backward", {
-    tensors: { gate, up, dy, dgate, dup },
-    params: { n: gate.size },
-    groups: grid(Math.ceil(gate.size / 64)),
-  });
+  const n = Math.ceil(gate.size / 4);
+  const tensors = { gate, up, dy, dgate, dup };
+  kernel.run("swiglu_backward", { tensors, params: { n }, ...dealt("swiglu_backward", n) });
   return [dgate, dup];
 }

@@ -1,7 +1,8 @@
 // Functions of one argument, element by element: checks, outputs, dispatches.
 import { Tensor } from "../tensor/tensor.ts";
 import { checkDType, checkShapeIs } from "./check.ts";
-import { grid, ownKernel } from "./kernel.ts";
+import { dealt } from "./dealt.ts";
+import { ownKernel } from "./kernel.ts";
 
 const kernel = ownKernel("unary");
 
@@ -64,10 +65,11 @@ function run(
   { low, high }: Bounds,
 ): void {
   const n = Math.ceil(size / 4);
+  const { constants, groups } = dealt(entry, n);
   kernel.run(entry, {
     tensors,
     params: { n, low, high },
-    constants: { OP: NAMES.indexOf(name) },
-    groups: grid(Math.ceil(n / 64)),
+    constants: { ...constants, OP: NAMES.indexOf(name) },
+    groups,
   });
 }

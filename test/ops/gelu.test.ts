@@ -1,14 +1,14 @@
 import { gelu } from "../../src/autograd/ops/gelu.ts";
 import type { GeluForm } from "../../src/kernels/gelu.ts";
 import { zeros } from "../../src/tensor/create.ts";
-import { checkOp, gpuTest, randomValues, runTests, throwsLike } from "../gpu.ts";
+import { checkBothPaths, gpuTest, randomValues, runTests, throwsLike } from "../gpu.ts";
 import * as reference from "../reference/gelu.ts";
 
 for (const form of ["none", "tanh"] as GeluForm[]) {
   gpuTest(`gelu ${form}: forward and backward against float64`, async () => {
     for (const shape of [[], [1], [3, 7], [64], [65], [2, 3, 129], [0, 4]]) {
       const n = shape.reduce((a, b) => a * b, 1);
-      await checkOp({
+      await checkBothPaths({
         name: `gelu ${form} [${shape}]`,
         run: (x) => gelu(x!, form),
         inputs: [{ shape, values: randomValues(n, 7, 6) }],
@@ -20,7 +20,7 @@ for (const form of ["none", "tanh"] as GeluForm[]) {
 }
 
 gpuTest("gelu: saturates without NaN", async () => {
-  await checkOp({
+  await checkBothPaths({
     name: "gelu far out",
     run: (x) => gelu(x!, "tanh"),
     inputs: [{ shape: [4], values: [-1e4, -30, 30, 1e4] }],

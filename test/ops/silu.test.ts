@@ -1,12 +1,12 @@
 import { silu } from "../../src/autograd/ops/silu.ts";
 import { zeros } from "../../src/tensor/create.ts";
-import { checkOp, gpuTest, randomValues, runTests, throwsLike } from "../gpu.ts";
+import { checkBothPaths, gpuTest, randomValues, runTests, throwsLike } from "../gpu.ts";
 import * as reference from "../reference/silu.ts";
 
 gpuTest("silu: forward and gradient against float64, far out too", async () => {
   for (const shape of [[], [1], [3, 7], [65], [2, 3, 129], [0, 4]]) {
     for (const scale of [6, 1e4]) {
-      await checkOp({
+      await checkBothPaths({
         name: `silu [${shape}] of size ${scale}`,
         run: (x) => silu(x!),
         inputs: [

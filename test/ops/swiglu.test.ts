@@ -1,12 +1,12 @@
 import { swiglu } from "../../src/autograd/ops/swiglu.ts";
 import { zeros } from "../../src/tensor/create.ts";
-import { checkOp, gpuTest, randomValues, runTests, throwsLike } from "../gpu.ts";
+import { checkBothPaths, gpuTest, randomValues, runTests, throwsLike } from "../gpu.ts";
 import * as reference from "../reference/swiglu.ts";
 
 gpuTest("swiglu: forward and both gradients against float64", async () => {
   for (const shape of [[], [1], [3, 7], [64], [65], [2, 3, 129], [0, 4]]) {
     const n = shape.reduce((a, b) => a * b, 1);
-    await checkOp({
+    await checkBothPaths({
       name: `swiglu [${shape}]`,
       run: (gate, up) => swiglu(gate!, up!),
       inputs: [{ shape, values: randomValues(n, 7, 6) }, { shape }],
@@ -17,7 +17,7 @@ gpuTest("swiglu: forward and both gradients against float64", async () => {
 });
 
 gpuTest("swiglu: saturates without NaN", async () => {
-  await checkOp({
+  await checkBothPaths({
     name: "swiglu far out",
     run: (gate, up) => swiglu(gate!, up!),
     inputs: [{ shape: [4], values: [-1e4, -100, 100, 1e4] }, { shape: [4] }],

@@ -26,7 +26,7 @@ import {
 import { tensor, zeros } from "../../src/tensor/create.ts";
 import { sizeOf } from "../../src/tensor/shape.ts";
 import type { Tensor } from "../../src/tensor/tensor.ts";
-import { checkOp, gpuTest, randomValues, runTests, throwsLike } from "../gpu.ts";
+import { checkBothPaths, gpuTest, randomValues, runTests, throwsLike } from "../gpu.ts";
 import * as reference from "../reference/unary.ts";
 
 const OPS: Record<reference.UnaryName, (x: Tensor) => Tensor> = {
@@ -64,7 +64,7 @@ function argumentsOf(name: reference.UnaryName, n: number, seed: number): Float6
 for (const name of reference.UNARY_NAMES) {
   gpuTest(`${name}: forward and backward against float64`, async () => {
     for (const shape of [[], [1], [3], [5, 13], [2, 3, 129], [1, 2, 1, 2, 2, 2], [0, 4]]) {
-      await checkOp({
+      await checkBothPaths({
         name: `${name} [${shape}]`,
         run: (x) => OPS[name](x!),
         inputs: [{ shape, values: argumentsOf(name, sizeOf(shape), 7) }],
@@ -144,7 +144,7 @@ gpuTest("clamp: forward, and a gradient of 1 on the bounds", async () => {
     [0.5, 0.5],
   ]) {
     const [lo, hi] = [low ?? -Infinity, high ?? Infinity];
-    await checkOp({
+    await checkBothPaths({
       name: `clamp ${low} ${high}`,
       run: (x) => clamp(x!, low, high),
       inputs: [{ shape: [7], values: [-3, -1, -0.5, 0, 0.5, 1, 2] }],

@@ -1,7 +1,7 @@
 // Elementwise arithmetic and comparison of two arrays under NumPy's broadcasting. a, b: any shapes that
 // broadcast to y's. The axes that both walk alike are merged by the host, so that RANK is mostly 1 or 2.
-// V is one element, or four neighbours where all arrays are aligned. One operand may be a parameter.
-// One thread computes one V. Powers, at the end, are computed one element at a time.
+// An item is a V: one element, or four neighbours where all arrays are aligned. One operand may be a
+// parameter. Powers, at the end, are computed one element at a time.
 
 alias T = f32;
 alias V = f32;
@@ -9,9 +9,11 @@ alias M = u32;
 override OP: u32 = 0; // 0 add, 1 sub, 2 mul, 3 div, 4 maximum, 5 minimum; or 0 eq, 1 ne, 2 lt, 3 le, 4 gt, 5 ge
 override RANK: u32 = 5;
 override SCALAR: u32 = 0; // 0: both are arrays, 1: b is params.scalar, 2: a is
+override LANES: u32 = 64;
+override ROUNDS: u32 = 1;
 
 struct Params {
-  n: u32,
+  n: u32, // items
   scalar: u32,
   size1: u32,
   size2: u32,
@@ -36,6 +38,17 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> d: array<V>;
 @group(0) @binding(5) var<storage, read_write> mask: array<M>;
 var<immediate> params: Params;
+
+struct Thread {
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+}
+
+// A workgroup takes LANES · ROUNDS items in a row; a thread the items first, first + LANES, …
+fn first_of(t: Thread) -> u32 {
+  return (t.group.y * t.groups.x + t.group.x) * LANES * ROUNDS + t.lane;
+}
 
 struct Pair {
   a: V,
@@ -78,55 +91,52 @@ fn operands(i: u32) -> Pair {
   return Pair(a[at.x], b[at.y]);
 }
 
-@compute @workgroup_size(64)
-fn binary_forward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
-  let i = id.y * groups.x * 64u + id.x;
-  if (i >= params.n) {
-    return;
-  }
-  let o = operands(i);
-  switch OP {
-    case 0u: { y[i] = o.a + o.b; }
-    case 1u: { y[i] = o.a - o.b; }
-    case 2u: { y[i] = o.a * o.b; }
-    case 3u: { y[i] = o.a / o.b; }
-    case 4u: { y[i] = max(o.a, o.b); }
-    default: { y[i] = min(o.a, o.b); }
+@compute @workgroup_size(LANES)
+fn binary_forward(t: Thread) {
+  let first = first_of(t);
+  for (var i = first; i < min(first + LANES * ROUNDS, params.n); i += LANES) {
+    let o = operands(i);
+    switch OP {
+      case 0u: { y[i] = o.a + o.b; }
+      case 1u: { y[i] = o.a - o.b; }
+      case 2u: { y[i] = o.a * o.b; }
+      case 3u: { y[i] = o.a / o.b; }
+      case 4u: { y[i] = max(o.a, o.b); }
+      default: { y[i] = min(o.a, o.b); }
+    }
   }
 }
 
 // d = ∂y/∂b for div; ∂y/∂a for maximum and minimum, where equals share evenly, or ∂y/∂b with the
 // operands exchanged by the host.
-@compute @workgroup_size(64)
-fn binary_backward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
-  let i = id.y * groups.x * 64u + id.x;
-  if (i >= params.n) {
-    return;
-  }
-  let o = operands(i);
-  let g = dy[i];
-  let zero = V(T(0));
-  switch OP {
-    case 3u: { d[i] = (zero - g / o.b) * (o.a / o.b); }
-    case 4u: { d[i] = select(select(zero, g, o.a > o.b), g / V(T(2)), o.a == o.b); }
-    default: { d[i] = select(select(zero, g, o.a < o.b), g / V(T(2)), o.a == o.b); }
+@compute @workgroup_size(LANES)
+fn binary_backward(t: Thread) {
+  let first = first_of(t);
+  for (var i = first; i < min(first + LANES * ROUNDS, params.n); i += LANES) {
+    let o = operands(i);
+    let g = dy[i];
+    let zero = V(T(0));
+    switch OP {
+      case 3u: { d[i] = (zero - g / o.b) * (o.a / o.b); }
+      case 4u: { d[i] = select(select(zero, g, o.a > o.b), g / V(T(2)), o.a == o.b); }
+      default: { d[i] = select(select(zero, g, o.a < o.b), g / V(T(2)), o.a == o.b); }
+    }
   }
 }
 
-@compute @workgroup_size(64)
-fn binary_compare(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
-  let i = id.y * groups.x * 64u + id.x;
-  if (i >= params.n) {
-    return;
-  }
-  let o = operands(i);
-  switch OP {
-    case 0u: { mask[i] = select(M(0), M(1), o.a == o.b); }
-    case 1u: { mask[i] = select(M(0), M(1), o.a != o.b); }
-    case 2u: { mask[i] = select(M(0), M(1), o.a < o.b); }
-    case 3u: { mask[i] = select(M(0), M(1), o.a <= o.b); }
-    case 4u: { mask[i] = select(M(0), M(1), o.a > o.b); }
-    default: { mask[i] = select(M(0), M(1), o.a >= o.b); }
+@compute @workgroup_size(LANES)
+fn binary_compare(t: Thread) {
+  let first = first_of(t);
+  for (var i = first; i < min(first + LANES * ROUNDS, params.n); i += LANES) {
+    let o = operands(i);
+    switch OP {
+      case 0u: { mask[i] = select(M(0), M(1), o.a == o.b); }
+      case 1u: { mask[i] = select(M(0), M(1), o.a != o.b); }
+      case 2u: { mask[i] = select(M(0), M(1), o.a < o.b); }
+      case 3u: { mask[i] = select(M(0), M(1), o.a <= o.b); }
+      case 4u: { mask[i] = select(M(0), M(1), o.a > o.b); }
+      default: { mask[i] = select(M(0), M(1), o.a >= o.b); }
+    }
   }
 }
 
@@ -252,20 +262,20 @@ fn scalars(i: u32) -> Scalars {
   return Scalars(af[at.x], bf[at.y]);
 }
 
-@compute @workgroup_size(64)
-fn binary_pow(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
-  let i = id.y * groups.x * 64u + id.x;
-  if (i < params.n) {
+@compute @workgroup_size(LANES)
+fn binary_pow(t: Thread) {
+  let first = first_of(t);
+  for (var i = first; i < min(first + LANES * ROUNDS, params.n); i += LANES) {
     let o = scalars(i);
     yf[i] = power(o.a, o.b);
   }
 }
 
 // dy·b·a^(b−1), and 0 where b = 0.
-@compute @workgroup_size(64)
-fn binary_pow_backward_a(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
-  let i = id.y * groups.x * 64u + id.x;
-  if (i < params.n) {
+@compute @workgroup_size(LANES)
+fn binary_pow_backward_a(t: Thread) {
+  let first = first_of(t);
+  for (var i = first; i < min(first + LANES * ROUNDS, params.n); i += LANES) {
     let o = scalars(i);
     if (o.b == 0.0) {
       yf[i] = 0.0;
@@ -276,10 +286,10 @@ fn binary_pow_backward_a(@builtin(global_invocation_id) id: vec3<u32>, @builtin(
 }
 
 // dy·a^b·ln a, and 0 where a = 0 and b ≥ 0, for there a^b is constant in b.
-@compute @workgroup_size(64)
-fn binary_pow_backward_b(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
-  let i = id.y * groups.x * 64u + id.x;
-  if (i < params.n) {
+@compute @workgroup_size(LANES)
+fn binary_pow_backward_b(t: Thread) {
+  let first = first_of(t);
+  for (var i = first; i < min(first + LANES * ROUNDS, params.n); i += LANES) {
     let o = scalars(i);
     let bits = bitcast<u32>(o.a);
     if ((bits & 0x7fffffffu) < 0x00800000u) {

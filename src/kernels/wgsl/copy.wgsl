@@ -2,15 +2,16 @@
 // six axes, the innermost first. An element is 4 bytes, or a run of 16 where everything is aligned.
 //   copy_gather:     y[i] = x[at(i)]          permute, slice, broadcast (stride 0)
 //   copy_scatter:    y[at(i)] = x[i]          concat, writes into a part of y
-//   copy_transpose:  as copy_gather, where the second axis from within has stride 1: one thread
-//                    turns a tile of 4×4, so that loads and stores are both whole runs
-// One thread copies one element, or one tile.
+//   copy_transpose:  as copy_gather, where the second axis from within has stride 1: an item is a
+//                    tile of 4×4, so that loads and stores are both whole runs
 
 alias Element = u32;
 override RANK: u32 = 6;
+override LANES: u32 = 64;
+override ROUNDS: u32 = 1;
 
 struct Params {
-  n: u32,
+  n: u32, // items: elements, or tiles
   offset: u32,
   outer: u32,
   size1: u32,
@@ -30,6 +31,17 @@ struct Params {
 @group(0) @binding(0) var<storage> x4: array<vec4<u32>>;
 @group(0) @binding(1) var<storage, read_write> y4: array<vec4<u32>>;
 var<immediate> params: Params;
+
+struct Thread {
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+}
+
+// A workgroup takes LANES · ROUNDS items in a row; a thread the items first, first + LANES, …
+fn first_of(t: Thread) -> u32 {
+  return (t.group.y * t.groups.x + t.group.x) * LANES * ROUNDS + t.lane;
+}
 
 // Where the i-th element of the walk lies. RANK is fixed per pipeline, so unused axes cost nothing.
 fn at(i: u32) -> u32 {
@@ -58,39 +70,38 @@ fn at(i: u32) -> u32 {
   return sum + rest * params.outer;
 }
 
-@compute @workgroup_size(64)
-fn copy_gather(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
-  let i = id.y * groups.x * 64u + id.x;
-  if (i < params.n) {
+@compute @workgroup_size(LANES)
+fn copy_gather(t: Thread) {
+  let first = first_of(t);
+  for (var i = first; i < min(first + LANES * ROUNDS, params.n); i += LANES) {
     y[i] = x[at(i)];
   }
 }
 
-@compute @workgroup_size(64)
-fn copy_scatter(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
-  let i = id.y * groups.x * 64u + id.x;
-  if (i < params.n) {
+@compute @workgroup_size(LANES)
+fn copy_scatter(t: Thread) {
+  let first = first_of(t);
+  for (var i = first; i < min(first + LANES * ROUNDS, params.n); i += LANES) {
     y[at(i)] = x[i];
   }
 }
 
 // Tiles are counted by i. Axis 1 has size1 tiles and walks x in rows stride1 apart (per tile of 4).
-@compute @workgroup_size(64)
-fn copy_transpose(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
-  let i = id.y * groups.x * 64u + id.x;
-  if (i >= params.n) {
-    return;
+@compute @workgroup_size(LANES)
+fn copy_transpose(t: Thread) {
+  let first = first_of(t);
+  for (var i = first; i < min(first + LANES * ROUNDS, params.n); i += LANES) {
+    let origin = at(i);
+    let row = params.stride1 / 4u;
+    let r0 = x4[origin];
+    let r1 = x4[origin + row];
+    let r2 = x4[origin + 2u * row];
+    let r3 = x4[origin + 3u * row];
+    let line = i / params.size1;
+    let to = line * 4u * params.size1 + i % params.size1;
+    y4[to] = vec4(r0.x, r1.x, r2.x, r3.x);
+    y4[to + params.size1] = vec4(r0.y, r1.y, r2.y, r3.y);
+    y4[to + 2u * params.size1] = vec4(r0.z, r1.z, r2.z, r3.z);
+    y4[to + 3u * params.size1] = vec4(r0.w, r1.w, r2.w, r3.w);
   }
-  let origin = at(i);
-  let row = params.stride1 / 4u;
-  let r0 = x4[origin];
-  let r1 = x4[origin + row];
-  let r2 = x4[origin + 2u * row];
-  let r3 = x4[origin + 3u * row];
-  let line = i / params.size1;
-  let to = line * 4u * params.size1 + i % params.size1;
-  y4[to] = vec4(r0.x, r1.x, r2.x, r3.x);
-  y4[to + params.size1] = vec4(r0.y, r1.y, r2.y, r3.y);
-  y4[to + 2u * params.size1] = vec4(r0.z, r1.z, r2.z, r3.z);
-  y4[to + 3u * params.size1] = vec4(r0.w, r1.w, r2.w, r3.w);
 }

@@ -1,8 +1,10 @@
 // Elementwise functions of one argument and their derivatives, chosen by OP at pipeline build. x, y: [n].
 // exp, log1p, expm1, tanh, sin, cos and erf are computed here rather than by the device, whose own may
 // lose many bits (WGSL grants sin an absolute error of 2^-11, and log one of 2^-21 near 1).
-// One thread computes four neighbours.
+// An item is four neighbours; memory is padded to whole ones.
 
+override LANES: u32 = 64;
+override ROUNDS: u32 = 1;
 override OP: u32 = 0;
 const NEG = 0u;
 const ABS = 1u;
@@ -28,7 +30,7 @@ const SOFTPLUS = 20u;
 const CLAMP = 21u;
 
 struct Params {
-  n: u32,
+  n: u32, // items
   low: f32,
   high: f32,
 }
@@ -38,6 +40,17 @@ struct Params {
 @group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> dx: array<vec4<f32>>;
 var<immediate> params: Params;
+
+struct Thread {
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+}
+
+// A workgroup takes LANES · ROUNDS items in a row; a thread the items first, first + LANES, …
+fn first_of(t: Thread) -> u32 {
+  return (t.group.y * t.groups.x + t.group.x) * LANES * ROUNDS + t.lane;
+}
 
 // 2^k for k in -126 … 127.
 fn power_of_two(k: i32) -> f32 {
@@ -182,19 +195,19 @@ fn df(v: f32) -> f32 {
   }
 }
 
-@compute @workgroup_size(64)
-fn unary_forward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
-  let i = id.y * groups.x * 64u + id.x;
-  if (i < params.n) {
+@compute @workgroup_size(LANES)
+fn unary_forward(t: Thread) {
+  let first = first_of(t);
+  for (var i = first; i < min(first + LANES * ROUNDS, params.n); i += LANES) {
     let v = x[i];
     y[i] = vec4(f(v.x), f(v.y), f(v.z), f(v.w));
   }
 }
 
-@compute @workgroup_size(64)
-fn unary_backward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
-  let i = id.y * groups.x * 64u + id.x;
-  if (i < params.n) {
+@compute @workgroup_size(LANES)
+fn unary_backward(t: Thread) {
+  let first = first_of(t);
+  for (var i = first; i < min(first + LANES * ROUNDS, params.n); i += LANES) {
     let v = x[i];
     dx[i] = dy[i] * vec4(df(v.x), df(v.y), df(v.z), df(v.w));
   }
