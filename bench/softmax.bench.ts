@@ -1,17 +1,32 @@
-import { softmax } from "../src/autograd/ops/index.ts";
-import { randn } from "../src/tensor/create.ts";
+import { logSoftmax, softmax } from "../src/autograd/ops/index.ts";
+import { softmaxBackward } from "../src/kernels/softmax.ts";
 import type { Tensor } from "../src/tensor/tensor.ts";
-import { bench } from "./harness.ts";
+import { type BenchCase, bench } from "./harness.ts";
+import { noise } from "./noise.ts";
 import { looksAlive } from "./verify.ts";
 
-const forward = (x: Tensor): Tensor => softmax(x);
+const SHAPE = [16384, 1024];
+
+function forwardCase(name: string, run: (x: Tensor) => Tensor): BenchCase {
+  return {
+    name: `f32 [${SHAPE}] ${name}`,
+    setup: () => {
+      const x = noise(SHAPE);
+      return { run: () => run(x), bytes: 2 * x.bytes, verify: () => looksAlive(run(x)) };
+    },
+  };
+}
 
 bench("softmax", [
+  forwardCase("forward", (x) => softmax(x)),
+  forwardCase("logarithm forward", (x) => logSoftmax(x)),
   {
-    name: "f32 [4096, 1024] forward",
+    name: `f32 [${SHAPE}] backward`,
     setup: () => {
-      const x = randn([4096, 1024]);
-      return { run: () => forward(x), bytes: 8 * x.size, verify: () => looksAlive(forward(x)) };
+      const dy = noise(SHAPE);
+      const y = softmax(dy);
+      const run = () => softmaxBackward(dy, y, -1, false);
+      return { run, bytes: 3 * y.bytes, verify: () => looksAlive(run()) };
     },
   },
 ]);

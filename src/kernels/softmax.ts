@@ -1,49 +1,38 @@
 // Softmax: checks, output, dispatch. x, y: [...]
-import { LimitError } from "../gpu/errors.ts";
 import { normalizeAxis, sizeOf } from "../tensor/shape.ts";
 import { Tensor } from "../tensor/tensor.ts";
 import { checkDType } from "./check.ts";
-import { grid, ownKernel } from "./kernel.ts";
+import { ownKernel } from "./kernel.ts";
+import { shareRows } from "./rows.ts";
 
 const kernel = ownKernel("softmax");
 
-/** lavapipe ends an invocation's loops after 65,535 iterations; forward makes three passes. */
-const LONGEST_ROW = 21_000;
+/** Forward walks along a row so often; backward once less. */
+const PASSES = 3;
 
-function launch(
-  entry: string,
-  tensors: Record<string, Tensor>,
-  x: Tensor,
-  at: number,
-  log: boolean,
-) {
+/** What a launch needs besides its tensors, checked. */
+function plan(op: string, x: Tensor, at: number, log: boolean) {
   const n = x.shape[at]!;
   const inner = sizeOf(x.shape.slice(at + 1));
   const rows = n === 0 ? 0 : x.size / n;
-  kernel.run(entry, {
-    tensors,
-    params: { rows, n, inner },
-    constants: { LOG: Number(log) },
-    groups: grid(Math.ceil(rows / 16)),
-  });
+  const { width, defines, groups } = shareRows(op, rows, n, PASSES, inner);
+  const params = { rows, n: n / width, inner };
+  return { params, constants: { LOG: Number(log) }, defines, groups };
 }
 
 export function softmaxForward(x: Tensor, axis: number, log: boolean): Tensor {
   const op = log ? "log_softmax" : "softmax";
   checkDType(op, "x", x, "f32");
-  const at = normalizeAxis(op, axis, x.rank);
-  if (x.shape[at]! > LONGEST_ROW) {
-    const expected = `at most ${LONGEST_ROW} long along the axis`;
-    throw new LimitError({ op, arg: "x", expected, got: `${x.shape[at]}` });
-  }
+  const launch = plan(op, x, normalizeAxis(op, axis, x.rank), log);
   const y = Tensor.empty("softmax_forward", x.shape, "f32");
-  launch("softmax_forward", { x, y }, x, at, log);
+  kernel.run("softmax_forward", { tensors: { x, y }, ...launch });
   return y;
 }
 
 /** dx from dy and the result y. */
 export function softmaxBackward(dy: Tensor, y: Tensor, axis: number, log: boolean): Tensor {
+  const launch = plan("softmax_backward", y, normalizeAxis("softmax", axis, y.rank), log);
   const dx = Tensor.empty("softmax_backward", y.shape, "f32");
-  launch("softmax_backward", { x: y, dy, dx }, y, normalizeAxis("softmax", axis, y.rank), log);
+  kernel.run("softmax_backward", { tensors: { x: y, dy, dx }, ...launch });
   return dx;
 }

@@ -1,6 +1,14 @@
 import { logSoftmax, softmax } from "../../src/autograd/ops/softmax.ts";
 import { tensor, zeros } from "../../src/tensor/create.ts";
-import { checkOp, close, gpuTest, randomValues, runTests, throwsLike } from "../gpu.ts";
+import {
+  checkBothPaths,
+  close,
+  gpuTest,
+  randomValues,
+  runTests,
+  theGpu,
+  throwsLike,
+} from "../gpu.ts";
 import * as reference from "../reference/softmax.ts";
 
 for (const [name, run, forward, backward] of [
@@ -8,10 +16,10 @@ for (const [name, run, forward, backward] of [
   ["log_softmax", logSoftmax, reference.logSoftmax, reference.logSoftmaxBackward],
 ] as const) {
   gpuTest(`${name}: forward and gradient against float64, along any axis`, async () => {
-    for (const shape of [[1], [7], [3, 65], [2, 3, 129], [4, 64, 2], [0, 3], [3, 0]]) {
+    for (const shape of [[1], [7], [3, 65], [2, 3, 129], [4, 64, 2], [70, 12], [0, 3], [3, 0]]) {
       for (let axis = 0; axis < shape.length; axis++) {
         const n = shape.reduce((a, b) => a * b, 1);
-        await checkOp({
+        await checkBothPaths({
           name: `${name} [${shape}] along ${axis}`,
           run: (x) => run(x!, axis),
           inputs: [{ shape, values: randomValues(n, 3, 5) }],
@@ -20,6 +28,19 @@ for (const [name, run, forward, backward] of [
           K: shape[axis]! + 1,
         });
       }
+    }
+  });
+
+  gpuTest(`${name}: rows longer than one thread may walk on lavapipe`, async () => {
+    for (const n of [84_004, 33_001]) {
+      await checkBothPaths({
+        name: `${name} [2, ${n}]`,
+        run: (x) => run(x!),
+        inputs: [{ shape: [2, n], values: randomValues(2 * n, 5, 3) }],
+        forward: (x) => forward(x!, [2, n], 1),
+        backward: (dy, x) => [backward(dy, x!, [2, n], 1)],
+        K: n,
+      });
     }
   });
 
@@ -36,6 +57,13 @@ for (const [name, run, forward, backward] of [
       `${name}: axis must be in [-2, 1], got 2`,
     );
     throwsLike(() => run(zeros([])), "ValueError", `${name}: axis`);
+    if (theGpu().adapterClass !== "gpu") {
+      throwsLike(
+        () => run(zeros([5_200_000])),
+        "LimitError",
+        `${name}: x must be of rows of at most`,
+      );
+    }
     throwsLike(() => run(zeros([2], "i32")), "DTypeError", `${name}: x must be f32, got i32`);
   });
 }

@@ -18,7 +18,7 @@ const logSoftmaxRule = rule("log_softmax", true);
  * exp(x) / Σ exp(x) along an axis, computed from x − max.
  * @param x  [...] of f32, at least one axis
  * @param axis  default the last
- * @throws DTypeError, ValueError, LimitError for rows above 21,000
+ * @throws DTypeError, ValueError, LimitError for rows above 5,000,000 on lavapipe
  */
 export function softmax(x: Tensor, axis = -1): Tensor {
   return softmaxRule(x, axis);
@@ -28,7 +28,7 @@ export function softmax(x: Tensor, axis = -1): Tensor {
  * x − log Σ exp(x) along an axis, computed from x − max.
  * @param x  [...] of f32, at least one axis
  * @param axis  default the last
- * @throws DTypeError, ValueError, LimitError for rows above 21,000
+ * @throws DTypeError, ValueError, LimitError for rows above 5,000,000 on lavapipe
  */
 export function logSoftmax(x: Tensor, axis = -1): Tensor {
   return logSoftmaxRule(x, axis);
