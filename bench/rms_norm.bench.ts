@@ -1,17 +1,40 @@
 import { rmsNorm } from "../src/autograd/ops/index.ts";
+import { rmsNormBackward, rmsNormBackwardWeight, rmsNormForward } from "../src/kernels/rms_norm.ts";
 import { ones, randn } from "../src/tensor/create.ts";
-import type { Tensor } from "../src/tensor/tensor.ts";
 import { bench } from "./harness.ts";
+import { noise } from "./noise.ts";
 import { looksAlive } from "./verify.ts";
 
-const forward = (x: Tensor): Tensor => rmsNorm(x, ones([1024]));
+const SHAPE = [16384, 1024];
 
 bench("rms_norm", [
   {
-    name: "f32 [4096, 1024] forward",
+    name: `f32 [${SHAPE}] forward`,
     setup: () => {
-      const x = randn([4096, 1024]);
-      return { run: () => forward(x), bytes: 8 * x.size, verify: () => looksAlive(forward(x)) };
+      const [x, w] = [noise(SHAPE), ones([1024])];
+      const run = () => rmsNorm(x, w);
+      return { run, bytes: 2 * x.bytes, verify: () => looksAlive(run()) };
+    },
+  },
+  {
+    name: `f32 [${SHAPE}] backward of x`,
+    setup: () => {
+      const [x, dy, w] = [noise(SHAPE), noise(SHAPE), randn([1024])];
+      const { r } = rmsNormForward(x, w, 1e-5);
+      const run = () => rmsNormBackward(dy, x, w, r);
+      return { run, bytes: 3 * x.bytes, verify: () => looksAlive(run()) };
+    },
+  },
+  {
+    name: `f32 [${SHAPE}] backward of x and weight`,
+    setup: () => {
+      const [x, dy, w] = [noise(SHAPE), noise(SHAPE), randn([1024])];
+      const { r } = rmsNormForward(x, w, 1e-5);
+      const run = () => {
+        rmsNormBackward(dy, x, w, r);
+        rmsNormBackwardWeight(dy, x, r);
+      };
+      return { run, bytes: 3 * x.bytes };
     },
   },
 ]);

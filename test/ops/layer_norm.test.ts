@@ -1,13 +1,13 @@
 import { layerNorm } from "../../src/autograd/ops/layer_norm.ts";
 import { zeros } from "../../src/tensor/create.ts";
-import { checkOp, gpuTest, randomValues, runTests, throwsLike } from "../gpu.ts";
+import { checkBothPaths, gpuTest, randomValues, runTests, throwsLike } from "../gpu.ts";
 import * as reference from "../reference/layer_norm.ts";
 
 gpuTest("layer_norm: forward and all gradients against float64", async () => {
   for (const D of [2, 3, 63, 64, 65, 257]) {
     for (const lead of [[], [1], [5], [2, 17]]) {
       const shape = [...lead, D];
-      await checkOp({
+      await checkBothPaths({
         name: `layer_norm [${shape}]`,
         run: (x, w, b) => layerNorm(x!, w!, b!, 1e-2),
         inputs: [{ shape }, { shape: [D] }, { shape: [D] }],
@@ -21,7 +21,7 @@ gpuTest("layer_norm: forward and all gradients against float64", async () => {
 
 gpuTest("layer_norm: large rows stay finite", async () => {
   const values = randomValues(27, 3, 1e4);
-  await checkOp({
+  await checkBothPaths({
     name: "layer_norm of numbers of size 1e4",
     run: (x, w, b) => layerNorm(x!, w!, b!),
     inputs: [

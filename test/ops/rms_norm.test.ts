@@ -1,13 +1,13 @@
 import { rmsNorm } from "../../src/autograd/ops/rms_norm.ts";
 import { zeros } from "../../src/tensor/create.ts";
-import { checkOp, gpuTest, randomValues, runTests, throwsLike } from "../gpu.ts";
+import { checkBothPaths, gpuTest, randomValues, runTests, throwsLike } from "../gpu.ts";
 import * as reference from "../reference/rms_norm.ts";
 
 gpuTest("rms_norm: forward and both gradients against float64", async () => {
   for (const D of [1, 2, 3, 63, 64, 65, 257]) {
     for (const lead of [[], [1], [5], [2, 17]]) {
       const shape = [...lead, D];
-      await checkOp({
+      await checkBothPaths({
         name: `rms_norm [${shape}]`,
         run: (x, w) => rmsNorm(x!, w!, 1e-5),
         inputs: [{ shape }, { shape: [D] }],
@@ -20,7 +20,7 @@ gpuTest("rms_norm: forward and both gradients against float64", async () => {
 });
 
 gpuTest("rms_norm: many rows, a frozen weight, nothing at all", async () => {
-  await checkOp({
+  await checkBothPaths({
     name: "rms_norm [300, 8]",
     run: (x, w) => rmsNorm(x!, w!),
     inputs: [{ shape: [300, 8] }, { shape: [8], grad: false }],
@@ -28,7 +28,7 @@ gpuTest("rms_norm: many rows, a frozen weight, nothing at all", async () => {
     backward: (dy, x, w) => [reference.rmsNormBackward(dy, x!, [300, 8], w!, 1e-6)[0], null],
     K: 300,
   });
-  await checkOp({
+  await checkBothPaths({
     name: "rms_norm [0, 4]",
     run: (x, w) => rmsNorm(x!, w!),
     inputs: [{ shape: [0, 4] }, { shape: [4], grad: false }],
@@ -39,7 +39,7 @@ gpuTest("rms_norm: many rows, a frozen weight, nothing at all", async () => {
 gpuTest("rms_norm: large and tiny rows stay finite", async () => {
   for (const scale of [1e-4, 1e4]) {
     const values = randomValues(3 * 9, 3, scale);
-    await checkOp({
+    await checkBothPaths({
       name: `rms_norm of numbers of size ${scale}`,
       run: (x, w) => rmsNorm(x!, w!, 1e-5),
       inputs: [

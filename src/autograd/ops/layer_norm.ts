@@ -1,6 +1,5 @@
 import {
   layerNormBackward,
-  layerNormBackwardBias,
   layerNormBackwardWeight,
   layerNormForward,
 } from "../../kernels/layer_norm.ts";
@@ -12,11 +11,12 @@ const rule = op("layer_norm", {
     const { y, stats } = layerNormForward(x, weight, bias, eps);
     return [y, { x, weight, stats }];
   },
-  backward: (dy, { x, weight, stats }, [needsX, needsWeight, needsBias]) => [
-    needsX ? layerNormBackward(dy, x, weight, stats) : null,
-    needsWeight ? layerNormBackwardWeight(dy, x, weight.size, stats) : null,
-    needsBias ? layerNormBackwardBias(dy, weight.size) : null,
-  ],
+  backward: (dy, { x, weight, stats }, [needsX, needsWeight, needsBias]) => {
+    const dx = needsX ? layerNormBackward(dy, x, weight, stats) : null;
+    if (!needsWeight && !needsBias) return [dx];
+    const { dweight, dbias } = layerNormBackwardWeight(dy, x, stats);
+    return [dx, needsWeight ? dweight : null, needsBias ? dbias : null];
+  },
 });
 
 /**

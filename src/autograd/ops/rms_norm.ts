@@ -9,7 +9,7 @@ const rule = op("rms_norm", {
   },
   backward: (dy, { x, weight, r }, [needsX, needsWeight]) => [
     needsX ? rmsNormBackward(dy, x, weight, r) : null,
-    needsWeight ? rmsNormBackwardWeight(dy, x, weight.size, r) : null,
+    needsWeight ? rmsNormBackwardWeight(dy, x, r) : null,
   ],
 });
 
