@@ -6,7 +6,7 @@ import { ones } from "../tensor/create.ts";
 import { scope } from "../tensor/scope.ts";
 import { format } from "../tensor/shape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
-import { Node, noGrad } from "./graph.ts";
+import { type Node, noGrad, Result } from "./graph.ts";
 
 export interface BackwardOptions {
   /** Gradient of the result, of its shape. Default: 1, for a result of one element. */
@@ -48,21 +48,22 @@ export function backward(y: Tensor, options: BackwardOptions = {}): void {
   noGrad(() => {
     using _ = scope();
     const dy = gradient ? gradient.view(gradient.shape) : ones(y.shape);
-    if (y.node) walk(y.node as Node, dy, retainGraph);
+    if (y.node) walk(y.node as Result, dy, retainGraph);
     else addToLeaf(y, dy);
   });
 }
 
-function walk(root: Node, dy: Tensor, retainGraph: boolean): void {
-  const gradients = new Map<Node, Tensor>([[root, dy]]);
-  const nodes = order(root);
+function walk(root: Result, dy: Tensor, retainGraph: boolean): void {
+  const gradients = new Map<Node, (Tensor | null)[]>();
+  const nodes = order(root.node);
   for (const node of nodes) node.check(); // all of them, before any gradient is written
+  upstreamOf(gradients, root.node)[root.index] = dy;
   for (const node of nodes) {
     const upstream = gradients.get(node);
     if (!upstream) continue;
     gradients.delete(node);
     using inner = scope();
-    const given = new Set<Tensor>([upstream]);
+    const given = new Set(upstream.filter((g) => g !== null));
     node.pull(upstream, !retainGraph).forEach((g, i) => {
       const edge = node.edges[i];
       if (!g || !edge) return;
@@ -70,16 +71,27 @@ function walk(root: Node, dy: Tensor, retainGraph: boolean): void {
       const own = given.has(g) ? g.view(g.shape) : g;
       given.add(own);
       if (!own.scope) inner.add(own); // a residual that the rule hands on
-      if (edge instanceof Node) {
-        const before = gradients.get(edge);
-        gradients.set(edge, inner.keep(before ? add(before, own) : own));
+      if (edge instanceof Result) {
+        const dys = upstreamOf(gradients, edge.node);
+        const before = dys[edge.index];
+        dys[edge.index] = inner.keep(before ? add(before, own) : own);
       } else {
         addToLeaf(edge, own);
       }
     });
-    upstream.dispose();
+    for (const g of upstream) g?.dispose();
     if (!retainGraph) node.freeResiduals(given);
   }
+}
+
+/** The gradients that a node's results have so far. */
+function upstreamOf(gradients: Map<Node, (Tensor | null)[]>, node: Node): (Tensor | null)[] {
+  let dys = gradients.get(node);
+  if (!dys) {
+    dys = new Array(node.results).fill(null);
+    gradients.set(node, dys);
+  }
+  return dys;
 }
 
 /** before + g, in place unless another tensor holds the same memory. */
@@ -101,10 +113,10 @@ function order(root: Node): Node[] {
   const stack: { node: Node; next: number }[] = [{ node: root, next: 0 }];
   for (let top = stack.at(-1); top; top = stack.at(-1)) {
     const edge = top.node.edges[top.next++];
-    if (edge instanceof Node) {
-      if (!seen.has(edge)) {
-        seen.add(edge);
-        stack.push({ node: edge, next: 0 });
+    if (edge instanceof Result) {
+      if (!seen.has(edge.node)) {
+        seen.add(edge.node);
+        stack.push({ node: edge.node, next: 0 });
       }
     } else if (edge === undefined) {
       sorted.push(top.node);

@@ -6,7 +6,7 @@ import { randomState, setRandomState } from "../tensor/philox.ts";
 import { scope } from "../tensor/scope.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { backward } from "./backward.ts";
-import { edgeTo, gradEnabled, Node, noGrad, withGrad } from "./graph.ts";
+import { edgeTo, gradEnabled, Node, noGrad, Result, withGrad } from "./graph.ts";
 
 /** The same values without a graph: gradients stop here. */
 export function detach(x: Tensor): Tensor {
@@ -74,10 +74,10 @@ export function checkpoint<A extends readonly Tensor[]>(
   using outer = scope();
   const made = noGrad(() => fn(...inputs));
   const y = inputs.includes(made) ? made.view(made.shape) : made;
-  const node: Node = new Node("checkpoint", y, inputs.map(edgeTo), (dy) => recompute(dy));
+  const node: Node = new Node("checkpoint", 1, inputs.map(edgeTo), ([dy]) => recompute(dy!));
   const saved = inputs.map((x) => node.save(x));
   const needs = inputs.map((x) => x.requiresGrad);
-  y.node = node;
+  y.node = new Result(node, 0);
   return outer.keep(y);
 
   function recompute(dy: Tensor): (Tensor | null)[] {

@@ -36,14 +36,37 @@ export function noGrad<T>(fn: () => T): T {
   return withGrad(false, fn);
 }
 
+/** One of the results of a recorded op, as its tensor and later nodes refer to it. */
+export class Result implements GraphNode {
+  constructor(
+    readonly node: Node,
+    readonly index: number,
+  ) {}
+
+  get op(): string {
+    return this.node.op;
+  }
+
+  retain(): void {
+    this.node.retain();
+  }
+
+  release(): void {
+    this.node.release();
+  }
+}
+
 /** Where the gradient of an input goes: on to the op that made it, to a leaf, or nowhere. */
-export type Edge = Node | Tensor | null;
+export type Edge = Result | Tensor | null;
+
+/** Gradients of a node's results, in their order; null where nobody used a result. */
+export type Upstream = readonly (Tensor | null)[];
 
 /**
  * Gradients of a node's inputs, in their order; null where none is wanted. `last`: the residuals are
  * not needed again, so that they may be overwritten and handed on.
  */
-export type Pull = (dy: Tensor, last: boolean) => readonly (Tensor | null | undefined)[];
+export type Pull = (dys: Upstream, last: boolean) => readonly (Tensor | null | undefined)[];
 
 interface Saved {
   handle: Tensor;
@@ -51,20 +74,19 @@ interface Saved {
 }
 
 /** One recorded op. Counted: it lives while a tensor or a later node refers to it. */
-export class Node implements GraphNode {
-  readonly shape: readonly number[];
+export class Node {
   private saved: Saved[] = [];
   private refs = 0;
   private freed = false;
 
   constructor(
     readonly op: string,
-    output: Tensor,
+    /** How many results it has. */
+    readonly results: number,
     readonly edges: readonly Edge[],
     private pullback: Pull | null,
   ) {
-    this.shape = output.shape;
-    for (const edge of edges) if (edge instanceof Node) edge.retain();
+    for (const edge of edges) if (edge instanceof Result) edge.retain();
   }
 
   /** Holds a tensor's memory until the gradient was computed. Returns the node's own handle. */
@@ -107,9 +129,9 @@ export class Node implements GraphNode {
   }
 
   /** Runs the rule, after the checks of `check()`. */
-  pull(dy: Tensor, last: boolean): readonly (Tensor | null | undefined)[] {
+  pull(dys: Upstream, last: boolean): readonly (Tensor | null | undefined)[] {
     this.check();
-    return this.pullback!(dy, last);
+    return this.pullback!(dys, last);
   }
 
   /**
@@ -126,12 +148,12 @@ export class Node implements GraphNode {
     if (this.freed) return;
     this.freed = true;
     this.freeResiduals();
-    for (const edge of this.edges) if (edge instanceof Node) edge.release();
+    for (const edge of this.edges) if (edge instanceof Result) edge.release();
   }
 }
 
 /** The edge to an input of an op. */
 export function edgeTo(t: Tensor): Edge {
   if (!t.requiresGrad) return null;
-  return (t.node as Node | null) ?? t;
+  return (t.node as Result | null) ?? t;
 }

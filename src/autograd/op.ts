@@ -3,20 +3,29 @@ import { ShapeError } from "../gpu/errors.ts";
 import { scoped } from "../tensor/scope.ts";
 import { format, sameShape } from "../tensor/shape.ts";
 import { Tensor } from "../tensor/tensor.ts";
-import { edgeTo, gradEnabled, Node, noGrad } from "./graph.ts";
+import { edgeTo, gradEnabled, Node, noGrad, Result } from "./graph.ts";
 
 type Grads = readonly (Tensor | readonly Tensor[] | null | undefined)[];
 
-export interface Rule<A extends unknown[], R extends Record<string, unknown>> {
-  /** Computes the result, and what backward needs. The result must be a new tensor. */
-  forward: (...args: A) => readonly [Tensor, R];
+/** What an op makes: one tensor, or several. */
+export type Results = Tensor | readonly [Tensor, Tensor, ...Tensor[]];
+
+/** The gradients of an op's results; of several, those that nobody used have none. */
+export type GradOf<Y extends Results> = Y extends Tensor
+  ? Tensor
+  : { [K in keyof Y]: Tensor | null };
+
+export interface Rule<A extends unknown[], Y extends Results, R extends Record<string, unknown>> {
+  /** Computes the results, and what backward needs. The results must be new tensors. */
+  forward: (...args: A) => readonly [Y, R];
   /**
    * Gradients of the arguments, in their order, each of its argument's shape; null where none is.
+   * `dy` is the gradient of the result; where there are several results, those of all of them.
    * `needs[i]` says whether argument i wants one: skip the work where it does not.
    * `last`: nobody needs the residuals after this call; they may be overwritten, and be the result.
    */
   backward: (
-    dy: Tensor,
+    dy: GradOf<Y>,
     residuals: R,
     needs: { [K in keyof A]-?: boolean },
     last: boolean,
@@ -34,27 +43,30 @@ function tensorsOf(arg: unknown): readonly Tensor[] {
  * gets no gradient). Temporaries of both rules are freed; what is saved lives until backward.
  * @param name  the op's name in messages and labels
  */
-export function op<A extends unknown[], R extends Record<string, unknown>>(
+export function op<A extends unknown[], Y extends Results, R extends Record<string, unknown>>(
   name: string,
-  rule: Rule<A, R>,
-): (...args: A) => Tensor {
+  rule: Rule<A, Y, R>,
+): (...args: A) => Y {
   return (...args) => {
     const inputs = args.flatMap(tensorsOf);
     for (let i = 0; i < inputs.length; i++) inputs[i]!.checkAlive(name, `argument ${i + 1}`);
     return scoped(() => {
       const [made, residuals] = noGrad(() => rule.forward(...args));
-      const y = inputs.includes(made) ? made.view(made.shape) : made;
-      const record = gradEnabled() && inputs.some((t) => t.requiresGrad);
-      if (record) y.node = recordNode(name, rule, y, args, residuals);
-      return y;
+      const own = (t: Tensor) => (inputs.includes(t) ? t.view(t.shape) : t);
+      const results = tensorsOf(made).map(own);
+      if (gradEnabled() && inputs.some((t) => t.requiresGrad)) {
+        const node = recordNode(name, rule, results.length, args, residuals);
+        for (const [i, y] of results.entries()) y.node = new Result(node, i);
+      }
+      return (made instanceof Tensor ? results[0] : results) as Y;
     });
   };
 }
 
-function recordNode<A extends unknown[], R extends Record<string, unknown>>(
+function recordNode<A extends unknown[], Y extends Results, R extends Record<string, unknown>>(
   name: string,
-  rule: Rule<A, R>,
-  y: Tensor,
+  rule: Rule<A, Y, R>,
+  results: number,
   args: A,
   residuals: R,
 ): Node {
@@ -62,8 +74,9 @@ function recordNode<A extends unknown[], R extends Record<string, unknown>>(
   const shapes = lists.map((list) => list.map((t) => t.shape));
   const needs = lists.map((list) => list.some((t) => t.requiresGrad));
   const kept: Record<string, unknown> = {};
-  const node = new Node(name, y, lists.flat().map(edgeTo), (dy, last) => {
-    const grads = rule.backward(dy, kept as R, needs as never, last);
+  const node = new Node(name, results, lists.flat().map(edgeTo), (dys, last) => {
+    const dy = results === 1 ? dys[0] : dys;
+    const grads = rule.backward(dy as GradOf<Y>, kept as R, needs as never, last);
     return shapes.flatMap((list, i) => spread(name, i, grads[i], list));
   });
   for (const [key, value] of Object.entries(residuals)) {

@@ -2,8 +2,10 @@ import { equal, is, ok } from "uvu/assert";
 import { backward } from "../../src/autograd/backward.ts";
 import { checkpoint, detach, grad, valueAndGrad } from "../../src/autograd/grad.ts";
 import { noGrad } from "../../src/autograd/graph.ts";
+import { op } from "../../src/autograd/op.ts";
 import { add, dropout, gelu, matmul, mul, sum } from "../../src/autograd/ops/index.ts";
 import { accumulate } from "../../src/kernels/accumulate.ts";
+import { binaryForward } from "../../src/kernels/binary.ts";
 import { parameter, tensor } from "../../src/tensor/create.ts";
 import { manualSeed } from "../../src/tensor/philox.ts";
 import { scope } from "../../src/tensor/scope.ts";
@@ -30,6 +32,70 @@ gpuTest("gradients add up over a diamond, and over two calls", async () => {
   equal(await gradOf(x), [8, 12]);
   backward(loss());
   equal(await gradOf(x), [16, 24]);
+  free(x);
+});
+
+/** 2x and x·w, as one op. */
+const twoResults = op("two_results", {
+  forward: (x: Tensor, w: Tensor) => [
+    [binaryForward("mul", x, 2), binaryForward("mul", x, w)],
+    { x, w },
+  ],
+  backward: ([da, db], { x, w }, needs) => {
+    seen.push([da !== null, db !== null, ...needs]);
+    const fromA = da && binaryForward("mul", da, 2);
+    const fromB = db && binaryForward("mul", db, w);
+    const both = fromA && fromB ? binaryForward("add", fromA, fromB) : (fromA ?? fromB);
+    return [both, db && binaryForward("mul", db, x)];
+  },
+});
+let seen: boolean[][] = [];
+
+gpuTest(
+  "an op with two results: each has its own gradient, or none where nobody used it",
+  async () => {
+    const { buffersLive } = theGpu().stats();
+    const [x, w] = [leaf(2, 3), leaf(5, 7)];
+    seen = [];
+    {
+      using _ = scope();
+      const [a, b] = twoResults(x, w);
+      equal(
+        [[...(await a.data())], [...(await b.data())]],
+        [
+          [4, 6],
+          [10, 21],
+        ],
+      );
+      backward(sum(add(mul(a, 3), mul(b, b)))); // 6x + (x·w)²
+      equal(await gradOf(x), [6 + 2 * 10 * 5, 6 + 2 * 21 * 7]);
+      equal(await gradOf(w), [2 * 10 * 2, 2 * 21 * 3]);
+    }
+    {
+      using _ = scope();
+      backward(sum(twoResults(x, tensor([1, 1]))[0])); // the second is not used, w is frozen
+      equal(await gradOf(x), [108, 302]);
+      const [, b] = twoResults(tensor([1, 1]), w);
+      backward(sum(add(b, b)));
+      equal(await gradOf(w), [42, 128]);
+    }
+    equal(seen, [
+      [true, true, true, true],
+      [true, false, true, false],
+      [false, true, false, true],
+    ]);
+    free(x, w);
+    is(theGpu().stats().buffersLive, buffersLive);
+  },
+);
+
+gpuTest("an op with two results: one node, whose residuals backward() frees once", async () => {
+  const x = leaf(2, 3);
+  const [a, b] = twoResults(x, tensor([1, 1]));
+  backward(sum(a), { retainGraph: true });
+  backward(sum(b));
+  equal(await gradOf(x), [3, 3]);
+  throwsLike(() => backward(sum(a)), "GradError", "got two_results, whose residuals");
   free(x);
 });
 
