@@ -1,5 +1,8 @@
-import { rmsNorm } from "../../src/autograd/ops/rms_norm.ts";
-import { zeros } from "../../src/tensor/create.ts";
+import { equal } from "uvu/assert";
+import { backward } from "../../src/autograd/backward.ts";
+import { concat } from "../../src/autograd/ops/concat.ts";
+import { rmsNorm, rmsNormAdd } from "../../src/autograd/ops/rms_norm.ts";
+import { ones, parameter, tensor, zeros } from "../../src/tensor/create.ts";
 import { checkBothPaths, gpuTest, randomValues, runTests, throwsLike } from "../gpu.ts";
 import * as reference from "../reference/rms_norm.ts";
 
@@ -52,6 +55,71 @@ gpuTest("rms_norm: large and tiny rows stay finite", async () => {
   }
 });
 
+/** x + r. */
+const sumOf = (x: Float64Array, r: Float64Array) => x.map((v, i) => v + r[i]!);
+
+gpuTest("rms_norm_add: both results and all gradients, together and alone", async () => {
+  for (const D of [1, 3, 64, 65, 130]) {
+    for (const lead of [[], [5], [2, 33]]) {
+      const shape = [...lead, D];
+      const all = { inputs: [{ shape }, { shape }, { shape: [D] }], K: D * 66 };
+      const y = (x: Float64Array, r: Float64Array, w: Float64Array) =>
+        reference.rmsNorm(sumOf(x, r), shape, w, 1e-2);
+      await checkBothPaths({
+        ...all,
+        name: `rms_norm_add [${shape}], the sum and its norm`,
+        run: (x, r, w) => concat([...rmsNormAdd(x!, r!, w!, 1e-2)], 0),
+        forward: (x, r, w) => [...sumOf(x!, r!), ...y(x!, r!, w!)],
+        backward: (dy, x, r, w) => {
+          const n = x!.length;
+          const [dx, ...rest] = reference.rmsNormBackward(
+            dy.slice(n),
+            sumOf(x!, r!),
+            shape,
+            w!,
+            1e-2,
+          );
+          const dh = dx.map((v, i) => v + dy[i]!);
+          return [dh, dh, ...rest];
+        },
+      });
+      await checkBothPaths({
+        ...all,
+        name: `rms_norm_add [${shape}], the norm alone`,
+        run: (x, r, w) => rmsNormAdd(x!, r!, w!, 1e-2)[1],
+        forward: (x, r, w) => y(x!, r!, w!),
+        backward: (dy, x, r, w) => {
+          const [dx, ...rest] = reference.rmsNormBackward(dy, sumOf(x!, r!), shape, w!, 1e-2);
+          return [dx, dx, ...rest];
+        },
+      });
+      await checkBothPaths({
+        ...all,
+        name: `rms_norm_add [${shape}], the sum alone`,
+        run: (x, r, w) => rmsNormAdd(x!, r!, w!, 1e-2)[0],
+        forward: (x, r) => sumOf(x!, r!),
+        backward: (dy) => [dy, dy, null],
+      });
+    }
+  }
+});
+
+gpuTest("rms_norm_add: one gradient is wanted, or none is", async () => {
+  const inputs = [1, 2].map((seed) => tensor(randomValues(24, seed), [3, 8]));
+  const weights = [ones([8])] as const;
+  const r = parameter(tensor(randomValues(24, 2), [3, 8]));
+  const dy = tensor(randomValues(24, 3), [3, 8]);
+  backward(rmsNormAdd(inputs[0]!, r, ...weights)[1], { gradient: dy });
+  const x = parameter(tensor(randomValues(24, 1), [3, 8]));
+  backward(rmsNormAdd(x, inputs[1]!, ...weights)[1], { gradient: dy });
+  equal(await x.grad!.data(), await r.grad!.data());
+  equal(rmsNormAdd(inputs[0]!, inputs[1]!, ...weights)[1].requiresGrad, false);
+  for (const t of [x, r]) {
+    t.grad!.dispose();
+    t.dispose();
+  }
+});
+
 gpuTest("rms_norm: errors", () => {
   const x = zeros([2, 3]);
   throwsLike(
@@ -68,6 +136,16 @@ gpuTest("rms_norm: errors", () => {
     () => rmsNorm(zeros([]), zeros([1])),
     "ShapeError",
     "rms_norm: x must be [..., D], got []",
+  );
+  throwsLike(
+    () => rmsNormAdd(zeros([2, 3]), zeros([3]), zeros([3])),
+    "ShapeError",
+    "rms_norm_add: residual must be [2, 3], got [3]",
+  );
+  throwsLike(
+    () => rmsNormAdd(zeros([2, 3]), zeros([2, 3], "i32"), zeros([3])),
+    "DTypeError",
+    "rms_norm_add: residual must be f32, got i32",
   );
 });
 
