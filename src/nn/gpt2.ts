@@ -17,7 +17,7 @@ import { attend } from "./attend.ts";
 import { CausalLM, type LMSizes, type RowLayout } from "./causal_lm.ts";
 import { type GPT2Config, type GPT2Spec, readGPT2Config } from "./gpt2_config.ts";
 import type { KVCache } from "./kv_cache.ts";
-import { Conv1D, Dropout, Embedding, LayerNorm, Linear, weightsOf } from "./layers.ts";
+import { addThenNorm, Conv1D, Dropout, Embedding, LayerNorm, Linear, weightsOf } from "./layers.ts";
 import { Module } from "./module.ts";
 
 /** What a block needs besides its input. */
@@ -79,7 +79,14 @@ class GPT2MLP extends Module {
   }
 }
 
-class GPT2Block extends Module<[Tensor, Context]> {
+/**
+ * A block. Its input and its result are sums of which the last summand is still to be added: the norm that
+ * comes next adds it on the way.
+ */
+class GPT2Block extends Module<
+  [Tensor, Tensor | null, Context],
+  readonly [x: Tensor, residual: Tensor]
+> {
   ln_1: LayerNorm;
   attn: GPT2Attention;
   ln_2: LayerNorm;
@@ -93,9 +100,14 @@ class GPT2Block extends Module<[Tensor, Context]> {
     this.mlp = new GPT2MLP(spec);
   }
 
-  forward(x: Tensor, context: Context): Tensor {
-    const h = add(x, this.attn.call(this.ln_1.call(x), context));
-    return add(h, this.mlp.call(this.ln_2.call(h)));
+  forward(
+    x: Tensor,
+    residual: Tensor | null,
+    context: Context,
+  ): readonly [x: Tensor, residual: Tensor] {
+    const [h, normed] = addThenNorm(this.ln_1, x, residual);
+    const [sum, y] = addThenNorm(this.ln_2, h, this.attn.call(normed, context));
+    return [sum, this.mlp.call(y)];
   }
 }
 
@@ -121,8 +133,9 @@ class GPT2Model extends Module<[Tensor, Context, number]> {
     // A row's positions count from its first token; padding before it takes part in nothing.
     if (starts) positions = maximum(sub(positions, reshape(starts, [starts.size, 1])), 0); // [B, T]
     let x = this.drop.call(add(this.wte.call(ids), this.wpe.call(positions)));
-    for (const block of this.h) x = block.call(x, context);
-    return this.ln_f.call(x);
+    let residual: Tensor | null = null;
+    for (const block of this.h) [x, residual] = block.call(x, residual, context);
+    return addThenNorm(this.ln_f, x, residual)[1];
   }
 }
 

@@ -1,5 +1,14 @@
 // The layers that models are made of. Their parameters are named as PyTorch names them.
-import { add, dropout, embedding, layerNorm, linear, rmsNorm } from "../autograd/ops/index.ts";
+import {
+  add,
+  dropout,
+  embedding,
+  layerNorm,
+  layerNormAdd,
+  linear,
+  rmsNorm,
+  rmsNormAdd,
+} from "../autograd/ops/index.ts";
 import { ValueError } from "../gpu/errors.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { constantInit, normalInit, uniformInit } from "./init.ts";
@@ -99,6 +108,11 @@ export class LayerNorm extends Module {
   forward(x: Tensor): Tensor {
     return layerNorm(x, this.weight, this.bias, this.eps);
   }
+
+  /** x + residual, and its norm. */
+  add(x: Tensor, residual: Tensor): readonly [h: Tensor, y: Tensor] {
+    return layerNormAdd(x, residual, this.weight, this.bias, this.eps);
+  }
 }
 
 /**
@@ -119,9 +133,32 @@ export class RMSNorm extends Module {
   }
 
   forward(x: Tensor): Tensor {
-    const factor = this.offset === 0 ? this.weight : add(this.weight, this.offset);
-    return rmsNorm(x, factor, this.eps);
+    return rmsNorm(x, this.factor, this.eps);
   }
+
+  /** x + residual, and its norm. */
+  add(x: Tensor, residual: Tensor): readonly [h: Tensor, y: Tensor] {
+    return rmsNormAdd(x, residual, this.factor, this.eps);
+  }
+
+  private get factor(): Tensor {
+    return this.offset === 0 ? this.weight : add(this.weight, this.offset);
+  }
+}
+
+/**
+ * x + residual, and its norm: in one kernel where the norm is a plain layer. Without a residual, x itself.
+ * @returns h = x + residual and norm(h)
+ */
+export function addThenNorm(
+  norm: Module,
+  x: Tensor,
+  residual: Tensor | null,
+): readonly [h: Tensor, y: Tensor] {
+  if (!residual) return [x, norm.call(x)];
+  if (norm instanceof RMSNorm || norm instanceof LayerNorm) return norm.add(x, residual);
+  const h = add(x, residual);
+  return [h, norm.call(h)];
 }
 
 /** Drops elements with probability `p` in training and scales the others by 1/(1−p). */

@@ -1,22 +1,12 @@
 // The Llama-style decoder (Touvron et al. 2023, arXiv 2302.13971): RMSNorm, RoPE, grouped-query attention, a
 // gated MLP. One set of modules serves all families; a DecoderSpec says in what they differ. Modules are
 // named as in Hugging Face Transformers, so that checkpoints and adapters fit.
-import {
-  add,
-  gelu,
-  linear,
-  mul,
-  relu,
-  reshape,
-  rope,
-  swiglu,
-  tanh,
-} from "../autograd/ops/index.ts";
+import { gelu, linear, mul, relu, reshape, rope, swiglu, tanh } from "../autograd/ops/index.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { attend } from "./attend.ts";
 import { CausalLM, type LMSizes, type RowLayout } from "./causal_lm.ts";
 import type { KVCache } from "./kv_cache.ts";
-import { Embedding, Linear, RMSNorm, weightsOf } from "./layers.ts";
+import { addThenNorm, Embedding, Linear, RMSNorm, weightsOf } from "./layers.ts";
 import {
   type Activation,
   type DecoderSpec,
@@ -109,7 +99,14 @@ function gated(activation: Activation, gate: Tensor, up: Tensor): Tensor {
   }
 }
 
-class LlamaDecoderLayer extends Module<[Tensor, Context]> {
+/**
+ * A layer of the decoder. Its input and its result are sums of which the last summand is still to be added:
+ * the norm that comes next adds it on the way.
+ */
+class LlamaDecoderLayer extends Module<
+  [Tensor, Tensor | null, Context],
+  readonly [x: Tensor, residual: Tensor]
+> {
   self_attn: LlamaAttention;
   mlp: LlamaMLP;
   input_layernorm: RMSNorm;
@@ -127,15 +124,20 @@ class LlamaDecoderLayer extends Module<[Tensor, Context]> {
     this.post_feedforward_layernorm = spec.sandwich ? normOf(spec) : null;
   }
 
-  forward(x: Tensor, context: Context): Tensor {
-    const attended = this.self_attn.call(this.input_layernorm.call(x), context);
+  forward(
+    x: Tensor,
+    residual: Tensor | null,
+    context: Context,
+  ): readonly [x: Tensor, residual: Tensor] {
+    const [h, normed] = addThenNorm(this.input_layernorm, x, residual);
+    const attended = this.self_attn.call(normed, context);
     const [before, after] = [this.pre_feedforward_layernorm, this.post_feedforward_layernorm];
     if (!before || !after) {
-      const h = add(x, attended);
-      return add(h, this.mlp.call(this.post_attention_layernorm.call(h)));
+      const [sum, y] = addThenNorm(this.post_attention_layernorm, h, attended);
+      return [sum, this.mlp.call(y)];
     }
-    const h = add(x, this.post_attention_layernorm.call(attended));
-    return add(h, after.call(this.mlp.call(before.call(h))));
+    const [sum, y] = addThenNorm(before, h, this.post_attention_layernorm.call(attended));
+    return [sum, after.call(this.mlp.call(y))];
   }
 }
 
@@ -162,8 +164,9 @@ class LlamaModel extends Module<[Tensor, KVCache | undefined, number, Tensor | n
     const embedded = this.embed_tokens.call(ids);
     const { embeddingScale } = this.spec;
     let x = embeddingScale === 1 ? embedded : mul(embedded, embeddingScale);
-    for (const layer of this.layers) x = layer.call(x, context);
-    return this.norm.call(x);
+    let residual: Tensor | null = null;
+    for (const layer of this.layers) [x, residual] = layer.call(x, residual, context);
+    return addThenNorm(this.norm, x, residual)[1];
   }
 
   override dispose(): void {

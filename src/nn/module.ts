@@ -6,16 +6,19 @@ import { scoped } from "../tensor/scope.ts";
 import { format, sameShape } from "../tensor/shape.ts";
 import { Tensor } from "../tensor/tensor.ts";
 
-/** Base class of everything with parameters. `A` are the arguments of `forward`. */
-export abstract class Module<A extends unknown[] = [Tensor]> {
+/** Base class of everything with parameters. `A` are the arguments of `forward`, `Y` is its result. */
+export abstract class Module<
+  A extends unknown[] = [Tensor],
+  Y extends Tensor | readonly Tensor[] = Tensor,
+> {
   /** True in training, false in evaluation; set by `train()` and `eval()`. */
   training = true;
 
   /** Computes the result. Call `call()`, which frees the intermediates. */
-  abstract forward(...args: A): Tensor;
+  abstract forward(...args: A): Y;
 
   /** Runs `forward` in a scope of its own: only the result, and what backward needs, stays. */
-  call(...args: A): Tensor {
+  call(...args: A): Y {
     return scoped(() => this.forward(...args));
   }
 
