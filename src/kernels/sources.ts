@@ -659,8 +659,8 @@ fn attention_backward_kv(@builtin(workgroup_id) group: vec3<u32>, @builtin(local
 `,
   "binary": `// Elementwise arithmetic and comparison of two arrays under NumPy's broadcasting. a, b: any shapes that
 // broadcast to y's. The axes that both walk alike are merged by the host, so that RANK is mostly 1 or 2.
-// V is one element, or four neighbours where all arrays are aligned. One operand may be a parameter.
-// One thread computes one V. Powers, at the end, are computed one element at a time.
+// An item is a V: one element, or four neighbours where all arrays are aligned. One operand may be a
+// parameter. Powers, at the end, are computed one element at a time.
 
 alias T = f32;
 alias V = f32;
@@ -668,9 +668,11 @@ alias M = u32;
 override OP: u32 = 0; // 0 add, 1 sub, 2 mul, 3 div, 4 maximum, 5 minimum; or 0 eq, 1 ne, 2 lt, 3 le, 4 gt, 5 ge
 override RANK: u32 = 5;
 override SCALAR: u32 = 0; // 0: both are arrays, 1: b is params.scalar, 2: a is
+override LANES: u32 = 64;
+override ROUNDS: u32 = 1;
 
 struct Params {
-  n: u32,
+  n: u32, // items
   scalar: u32,
   size1: u32,
   size2: u32,
@@ -695,6 +697,17 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> d: array<V>;
 @group(0) @binding(5) var<storage, read_write> mask: array<M>;
 var<immediate> params: Params;
+
+struct Thread {
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+}
+
+// A workgroup takes LANES · ROUNDS items in a row; a thread the items first, first + LANES, …
+fn first_of(t: Thread) -> u32 {
+  return (t.group.y * t.groups.x + t.group.x) * LANES * ROUNDS + t.lane;
+}
 
 struct Pair {
   a: V,
@@ -737,55 +750,52 @@ fn operands(i: u32) -> Pair {
   return Pair(a[at.x], b[at.y]);
 }
 
-@compute @workgroup_size(64)
-fn binary_forward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
-  let i = id.y * groups.x * 64u + id.x;
-  if (i >= params.n) {
-    return;
-  }
-  let o = operands(i);
-  switch OP {
-    case 0u: { y[i] = o.a + o.b; }
-    case 1u: { y[i] = o.a - o.b; }
-    case 2u: { y[i] = o.a * o.b; }
-    case 3u: { y[i] = o.a / o.b; }
-    case 4u: { y[i] = max(o.a, o.b); }
-    default: { y[i] = min(o.a, o.b); }
+@compute @workgroup_size(LANES)
+fn binary_forward(t: Thread) {
+  let first = first_of(t);
+  for (var i = first; i < min(first + LANES * ROUNDS, params.n); i += LANES) {
+    let o = operands(i);
+    switch OP {
+      case 0u: { y[i] = o.a + o.b; }
+      case 1u: { y[i] = o.a - o.b; }
+      case 2u: { y[i] = o.a * o.b; }
+      case 3u: { y[i] = o.a / o.b; }
+      case 4u: { y[i] = max(o.a, o.b); }
+      default: { y[i] = min(o.a, o.b); }
+    }
   }
 }
 
 // d = ∂y/∂b for div; ∂y/∂a for maximum and minimum, where equals share evenly, or ∂y/∂b with the
 // operands exchanged by the host.
-@compute @workgroup_size(64)
-fn binary_backward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
-  let i = id.y * groups.x * 64u + id.x;
-  if (i >= params.n) {
-    return;
-  }
-  let o = operands(i);
-  let g = dy[i];
-  let zero = V(T(0));
-  switch OP {
-    case 3u: { d[i] = (zero - g / o.b) * (o.a / o.b); }
-    case 4u: { d[i] = select(select(zero, g, o.a > o.b), g / V(T(2)), o.a == o.b); }
-    default: { d[i] = select(select(zero, g, o.a < o.b), g / V(T(2)), o.a == o.b); }
+@compute @workgroup_size(LANES)
+fn binary_backward(t: Thread) {
+  let first = first_of(t);
+  for (var i = first; i < min(first + LANES * ROUNDS, params.n); i += LANES) {
+    let o = operands(i);
+    let g = dy[i];
+    let zero = V(T(0));
+    switch OP {
+      case 3u: { d[i] = (zero - g / o.b) * (o.a / o.b); }
+      case 4u: { d[i] = select(select(zero, g, o.a > o.b), g / V(T(2)), o.a == o.b); }
+      default: { d[i] = select(select(zero, g, o.a < o.b), g / V(T(2)), o.a == o.b); }
+    }
   }
 }
 
-@compute @workgroup_size(64)
-fn binary_compare(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
-  let i = id.y * groups.x * 64u + id.x;
-  if (i >= params.n) {
-    return;
-  }
-  let o = operands(i);
-  switch OP {
-    case 0u: { mask[i] = select(M(0), M(1), o.a == o.b); }
-    case 1u: { mask[i] = select(M(0), M(1), o.a != o.b); }
-    case 2u: { mask[i] = select(M(0), M(1), o.a < o.b); }
-    case 3u: { mask[i] = select(M(0), M(1), o.a <= o.b); }
-    case 4u: { mask[i] = select(M(0), M(1), o.a > o.b); }
-    default: { mask[i] = select(M(0), M(1), o.a >= o.b); }
+@compute @workgroup_size(LANES)
+fn binary_compare(t: Thread) {
+  let first = first_of(t);
+  for (var i = first; i < min(first + LANES * ROUNDS, params.n); i += LANES) {
+    let o = operands(i);
+    switch OP {
+      case 0u: { mask[i] = select(M(0), M(1), o.a == o.b); }
+      case 1u: { mask[i] = select(M(0), M(1), o.a != o.b); }
+      case 2u: { mask[i] = select(M(0), M(1), o.a < o.b); }
+      case 3u: { mask[i] = select(M(0), M(1), o.a <= o.b); }
+      case 4u: { mask[i] = select(M(0), M(1), o.a > o.b); }
+      default: { mask[i] = select(M(0), M(1), o.a >= o.b); }
+    }
   }
 }
 
@@ -911,20 +921,20 @@ fn scalars(i: u32) -> Scalars {
   return Scalars(af[at.x], bf[at.y]);
 }
 
-@compute @workgroup_size(64)
-fn binary_pow(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
-  let i = id.y * groups.x * 64u + id.x;
-  if (i < params.n) {
+@compute @workgroup_size(LANES)
+fn binary_pow(t: Thread) {
+  let first = first_of(t);
+  for (var i = first; i < min(first + LANES * ROUNDS, params.n); i += LANES) {
     let o = scalars(i);
     yf[i] = power(o.a, o.b);
   }
 }
 
 // dy·b·a^(b−1), and 0 where b = 0.
-@compute @workgroup_size(64)
-fn binary_pow_backward_a(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
-  let i = id.y * groups.x * 64u + id.x;
-  if (i < params.n) {
+@compute @workgroup_size(LANES)
+fn binary_pow_backward_a(t: Thread) {
+  let first = first_of(t);
+  for (var i = first; i < min(first + LANES * ROUNDS, params.n); i += LANES) {
     let o = scalars(i);
     if (o.b == 0.0) {
       yf[i] = 0.0;
@@ -935,10 +945,10 @@ fn binary_pow_backward_a(@builtin(global_invocation_id) id: vec3<u32>, @builtin(
 }
 
 // dy·a^b·ln a, and 0 where a = 0 and b ≥ 0, for there a^b is constant in b.
-@compute @workgroup_size(64)
-fn binary_pow_backward_b(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
-  let i = id.y * groups.x * 64u + id.x;
-  if (i < params.n) {
+@compute @workgroup_size(LANES)
+fn binary_pow_backward_b(t: Thread) {
+  let first = first_of(t);
+  for (var i = first; i < min(first + LANES * ROUNDS, params.n); i += LANES) {
     let o = scalars(i);
     let bits = bitcast<u32>(o.a);
     if ((bits & 0x7fffffffu) < 0x00800000u) {
@@ -1149,15 +1159,16 @@ fn clip_grad_norm_scale(@builtin(global_invocation_id) id: vec3<u32>, @builtin(n
 // six axes, the innermost first. An element is 4 bytes, or a run of 16 where everything is aligned.
 //   copy_gather:     y[i] = x[at(i)]          permute, slice, broadcast (stride 0)
 //   copy_scatter:    y[at(i)] = x[i]          concat, writes into a part of y
-//   copy_transpose:  as copy_gather, where the second axis from within has stride 1: one thread
-//                    turns a tile of 4×4, so that loads and stores are both whole runs
-// One thread copies one element, or one tile.
+//   copy_transpose:  as copy_gather, where the second axis from within has stride 1: an item is a
+//                    tile of 4×4, so that loads and stores are both whole runs
 
 alias Element = u32;
 override RANK: u32 = 6;
+override LANES: u32 = 64;
+override ROUNDS: u32 = 1;
 
 struct Params {
-  n: u32,
+  n: u32, // items: elements, or tiles
   offset: u32,
   outer: u32,
   size1: u32,
@@ -1177,6 +1188,17 @@ struct Params {
 @group(0) @binding(0) var<storage> x4: array<vec4<u32>>;
 @group(0) @binding(1) var<storage, read_write> y4: array<vec4<u32>>;
 var<immediate> params: Params;
+
+struct Thread {
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+}
+
+// A workgroup takes LANES · ROUNDS items in a row; a thread the items first, first + LANES, …
+fn first_of(t: Thread) -> u32 {
+  return (t.group.y * t.groups.x + t.group.x) * LANES * ROUNDS + t.lane;
+}
 
 // Where the i-th element of the walk lies. RANK is fixed per pipeline, so unused axes cost nothing.
 fn at(i: u32) -> u32 {
@@ -1205,41 +1227,40 @@ fn at(i: u32) -> u32 {
   return sum + rest * params.outer;
 }
 
-@compute @workgroup_size(64)
-fn copy_gather(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
-  let i = id.y * groups.x * 64u + id.x;
-  if (i < params.n) {
+@compute @workgroup_size(LANES)
+fn copy_gather(t: Thread) {
+  let first = first_of(t);
+  for (var i = first; i < min(first + LANES * ROUNDS, params.n); i += LANES) {
     y[i] = x[at(i)];
   }
 }
 
-@compute @workgroup_size(64)
-fn copy_scatter(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
-  let i = id.y * groups.x * 64u + id.x;
-  if (i < params.n) {
+@compute @workgroup_size(LANES)
+fn copy_scatter(t: Thread) {
+  let first = first_of(t);
+  for (var i = first; i < min(first + LANES * ROUNDS, params.n); i += LANES) {
     y[at(i)] = x[i];
   }
 }
 
 // Tiles are counted by i. Axis 1 has size1 tiles and walks x in rows stride1 apart (per tile of 4).
-@compute @workgroup_size(64)
-fn copy_transpose(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
-  let i = id.y * groups.x * 64u + id.x;
-  if (i >= params.n) {
-    return;
+@compute @workgroup_size(LANES)
+fn copy_transpose(t: Thread) {
+  let first = first_of(t);
+  for (var i = first; i < min(first + LANES * ROUNDS, params.n); i += LANES) {
+    let origin = at(i);
+    let row = params.stride1 / 4u;
+    let r0 = x4[origin];
+    let r1 = x4[origin + row];
+    let r2 = x4[origin + 2u * row];
+    let r3 = x4[origin + 3u * row];
+    let line = i / params.size1;
+    let to = line * 4u * params.size1 + i % params.size1;
+    y4[to] = vec4(r0.x, r1.x, r2.x, r3.x);
+    y4[to + params.size1] = vec4(r0.y, r1.y, r2.y, r3.y);
+    y4[to + 2u * params.size1] = vec4(r0.z, r1.z, r2.z, r3.z);
+    y4[to + 3u * params.size1] = vec4(r0.w, r1.w, r2.w, r3.w);
   }
-  let origin = at(i);
-  let row = params.stride1 / 4u;
-  let r0 = x4[origin];
-  let r1 = x4[origin + row];
-  let r2 = x4[origin + 2u * row];
-  let r3 = x4[origin + 3u * row];
-  let line = i / params.size1;
-  let to = line * 4u * params.size1 + i % params.size1;
-  y4[to] = vec4(r0.x, r1.x, r2.x, r3.x);
-  y4[to + params.size1] = vec4(r0.y, r1.y, r2.y, r3.y);
-  y4[to + 2u * params.size1] = vec4(r0.z, r1.z, r2.z, r3.z);
-  y4[to + 3u * params.size1] = vec4(r0.w, r1.w, r2.w, r3.w);
 }
 `,
   "cross_entropy": `// Cross-entropy with log-softmax inside. logits: [N, V], targets: [N].
@@ -1647,165 +1668,272 @@ fn gather_axis_backward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(n
   "gelu": `// Gaussian error linear unit (Hendrycks & Gimpel 2016, arXiv 1606.08415). x, y: [n].
 //   none:  y = x/2 · (1 + erf(x/√2))
 //   tanh:  y = x/2 · (1 + tanh(√(2/π)(x + 0.044715 x³)))
-// One thread computes one element.
+// An item is four neighbours; memory is padded to whole ones.
 
 override TANH: bool = false;
+override LANES: u32 = 64;
+override ROUNDS: u32 = 1;
 
 struct Params {
-  n: u32,
+  n: u32, // items
 }
 
-@group(0) @binding(0) var<storage> x: array<f32>;
-@group(0) @binding(1) var<storage> dy: array<f32>;
-@group(0) @binding(2) var<storage, read_write> y: array<f32>;
-@group(0) @binding(3) var<storage, read_write> dx: array<f32>;
+@group(0) @binding(0) var<storage> x: array<vec4<f32>>;
+@group(0) @binding(1) var<storage> dy: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read_write> dx: array<vec4<f32>>;
 var<immediate> params: Params;
+
+struct Thread {
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+}
+
+// A workgroup takes LANES · ROUNDS items in a row; a thread the items first, first + LANES, …
+fn first_of(t: Thread) -> u32 {
+  return (t.group.y * t.groups.x + t.group.x) * LANES * ROUNDS + t.lane;
+}
 
 const SQRT_2_OVER_PI = 0.7978845608028654;
 const INV_SQRT_2 = 0.7071067811865476;
 const INV_SQRT_2PI = 0.3989422804014327;
 
 // 1 − erf(|a|) by Chebyshev fitting (Numerical Recipes' erfcc): relative error below 1.2e-7.
-fn erfc_positive(a: f32) -> f32 {
+fn erfc_positive(a: vec4<f32>) -> vec4<f32> {
   let t = 1.0 / (1.0 + 0.5 * a);
   let p = -1.26551223 + t * (1.00002368 + t * (0.37409196 + t * (0.09678418 + t * (-0.18628806
     + t * (0.27886807 + t * (-1.13520398 + t * (1.48851587 + t * (-0.82215223 + t * 0.17087277))))))));
-  return t * exp(max(-a * a + p, -80.0));
+  return t * exp(max(-a * a + p, vec4<f32>(-80.0)));
 }
 
 // Φ(v), the standard normal distribution function.
-fn normal_cdf(v: f32) -> f32 {
+fn normal_cdf(v: vec4<f32>) -> vec4<f32> {
   let upper = 0.5 * erfc_positive(abs(v) * INV_SQRT_2);
-  return select(upper, 1.0 - upper, v > 0.0);
+  return select(upper, 1.0 - upper, v > vec4<f32>());
 }
 
-fn tanh_of(v: f32) -> f32 {
-  return tanh(clamp(SQRT_2_OVER_PI * (v + 0.044715 * v * v * v), -15.0, 15.0));
+fn tanh_of(v: vec4<f32>) -> vec4<f32> {
+  let a = SQRT_2_OVER_PI * (v + 0.044715 * v * v * v);
+  return tanh(clamp(a, vec4<f32>(-15.0), vec4<f32>(15.0)));
 }
 
-@compute @workgroup_size(64)
-fn gelu_forward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
-  let i = id.y * groups.x * 64u + id.x;
-  if (i >= params.n) {
-    return;
-  }
-  let v = x[i];
-  if (TANH) {
-    y[i] = 0.5 * v * (1.0 + tanh_of(v));
-  } else {
-    y[i] = v * normal_cdf(v);
+@compute @workgroup_size(LANES)
+fn gelu_forward(t: Thread) {
+  let first = first_of(t);
+  for (var i = first; i < min(first + LANES * ROUNDS, params.n); i += LANES) {
+    let v = x[i];
+    if (TANH) {
+      y[i] = 0.5 * v * (1.0 + tanh_of(v));
+    } else {
+      y[i] = v * normal_cdf(v);
+    }
   }
 }
 
-@compute @workgroup_size(64)
-fn gelu_backward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
-  let i = id.y * groups.x * 64u + id.x;
-  if (i >= params.n) {
-    return;
-  }
-  let v = x[i];
-  if (TANH) {
-    let t = tanh_of(v);
-    let inner = SQRT_2_OVER_PI * (1.0 + 3.0 * 0.044715 * v * v);
-    dx[i] = dy[i] * (0.5 * (1.0 + t) + 0.5 * v * (1.0 - t * t) * inner);
-  } else {
-    let density = INV_SQRT_2PI * exp(max(-0.5 * v * v, -80.0));
-    dx[i] = dy[i] * (normal_cdf(v) + v * density);
+@compute @workgroup_size(LANES)
+fn gelu_backward(t: Thread) {
+  let first = first_of(t);
+  for (var i = first; i < min(first + LANES * ROUNDS, params.n); i += LANES) {
+    let v = x[i];
+    if (TANH) {
+      let h = tanh_of(v);
+      let inner = SQRT_2_OVER_PI * (1.0 + 3.0 * 0.044715 * v * v);
+      dx[i] = dy[i] * (0.5 * (1.0 + h) + 0.5 * v * (1.0 - h * h) * inner);
+    } else {
+      let density = INV_SQRT_2PI * exp(max(-0.5 * v * v, vec4<f32>(-80.0)));
+      dx[i] = dy[i] * (normal_cdf(v) + v * density);
+    }
   }
 }
 `,
   "layer_norm": `// Layer norm (Ba, Kiros & Hinton 2016, arXiv 1607.06450). x, y: [rows, D], weight, bias: [D].
-//   mu = mean(x)      r = 1/√(mean((x − mu)²) + eps)      h = (x − mu)·r      y = h·weight + bias
-//   dx = r·(g − mean(g) − h·mean(g·h)), g = dy·weight      dweight = Σ_rows dy·h      dbias = Σ_rows dy
-// Statistics: one thread folds one row. The rest: one thread computes one element.
+//   mu = mean(x)      r = 1/√(mean((x − mu)²) + eps)      z = (x − mu)·r      y = z·weight + bias
+//   dx = r·(g − mean(g) − z·mean(g·z)), g = dy·weight      dweight = Σ_rows dy·z      dbias = Σ_rows dy
+// layer_norm_add takes the norm of h = x + residual, and gives h too. With x = h in what stands above,
+// both summands have the gradient dh + dx.
+// LANES neighbours share a row, one V after another. V is one element, or four neighbours of a row.
+
+alias V = f32;
+const WIDTH: u32 = 1; // elements of a V
+const LANES: u32 = 1;
+const ROWS: u32 = 16; // rows of a workgroup
+const TEAM: u32 = 64; // threads side by side along the columns, in sums over rows
+const COLUMNS: u32 = 1; // columns of a thread there, TEAM apart
 
 struct Params {
-  n: u32,
-  D: u32,
+  rows: u32,
+  n: u32, // D, counted in V
   eps: f32,
+  block: u32, // rows of a sum over rows
 }
 
-@group(0) @binding(0) var<storage> x: array<f32>;
-@group(0) @binding(1) var<storage> weight: array<f32>;
-@group(0) @binding(2) var<storage> bias: array<f32>;
-@group(0) @binding(3) var<storage> dy: array<f32>;
-// Two numbers for each row: mu, r in forward; mean(g), mean(g·h) in backward.
-@group(0) @binding(4) var<storage> stats: array<vec2<f32>>;
-@group(0) @binding(5) var<storage> means: array<vec2<f32>>;
-@group(0) @binding(6) var<storage, read_write> folded: array<vec2<f32>>;
-@group(0) @binding(7) var<storage, read_write> y: array<f32>;
-@group(0) @binding(8) var<storage, read_write> dx: array<f32>;
-@group(0) @binding(9) var<storage, read_write> dweight: array<f32>;
+@group(0) @binding(0) var<storage> x: array<V>;
+@group(0) @binding(1) var<storage> residual: array<V>;
+@group(0) @binding(2) var<storage> weight: array<V>;
+@group(0) @binding(3) var<storage> bias: array<V>;
+@group(0) @binding(4) var<storage> dy: array<V>;
+@group(0) @binding(5) var<storage> dh: array<V>;
+@group(0) @binding(6) var<storage> stats_in: array<vec2<f32>>; // mu and r, [rows]
+@group(0) @binding(7) var<storage, read_write> y: array<V>;
+@group(0) @binding(8) var<storage, read_write> h: array<V>;
+@group(0) @binding(9) var<storage, read_write> stats: array<vec2<f32>>; // [rows]
+@group(0) @binding(10) var<storage, read_write> dx: array<V>;
+@group(0) @binding(11) var<storage, read_write> dweight: array<V>; // [blocks, D]
+@group(0) @binding(12) var<storage, read_write> dbias: array<V>; // [blocks, D]
 var<immediate> params: Params;
 
-@compute @workgroup_size(16)
-fn layer_norm_stats(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
-  let row = id.y * groups.x * 16u + id.x;
-  if (row >= params.n) {
-    return;
+var<workgroup> parts: array<f32, LANES * ROWS>;
+
+struct Thread {
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) index: u32,
+}
+
+fn row_of(t: Thread) -> u32 {
+  return (t.group.y * t.groups.x + t.group.x) * ROWS + t.index / LANES;
+}
+
+fn sum_of(v: V) -> f32 {
+  let q = vec4<f32>(v);
+  return ((q.x + q.y) + (q.z + q.w)) * (f32(WIDTH) / 4.0);
+}
+
+// The mean over a row of what its lanes have summed, in a fixed order.
+fn mean_of_row(sums: V, i: u32) -> f32 {
+  let D = f32(params.n * WIDTH);
+  if (LANES == 1u) {
+    return sum_of(sums) / D;
   }
-  let start = row * params.D;
-  var sum = 0.0;
-  for (var j = 0u; j < params.D; j++) {
-    sum += x[start + j];
+  workgroupBarrier(); // the result of the last call has been read
+  parts[i] = sum_of(sums);
+  for (var step = LANES / 2u; step > 0u; step /= 2u) {
+    workgroupBarrier();
+    if (i % LANES < step) {
+      parts[i] += parts[i + step];
+    }
   }
-  let mu = sum / f32(params.D);
-  var squares = 0.0;
-  for (var j = 0u; j < params.D; j++) {
-    let v = x[start + j] - mu;
+  workgroupBarrier();
+  return parts[i - i % LANES] / D;
+}
+
+// r of a row from the own part of the squares.
+fn scale_of(squares: V, mu: f32, row: u32, t: Thread) -> f32 {
+  let scale = inverseSqrt(mean_of_row(squares, t.index) + params.eps);
+  if (t.index % LANES == 0u && row < params.rows) {
+    stats[row] = vec2<f32>(mu, scale);
+  }
+  return scale;
+}
+
+@compute @workgroup_size(LANES * ROWS)
+fn layer_norm_forward(t: Thread) {
+  let row = row_of(t);
+  let start = row * params.n;
+  let n = select(0u, params.n, row < params.rows);
+  var sums = V();
+  for (var j = t.index % LANES; j < n; j += LANES) {
+    sums += x[start + j];
+  }
+  let mu = mean_of_row(sums, t.index);
+  var squares = V();
+  for (var j = t.index % LANES; j < n; j += LANES) {
+    let v = x[start + j] - V(mu);
     squares += v * v;
   }
-  folded[row] = vec2<f32>(mu, inverseSqrt(squares / f32(params.D) + params.eps));
+  let scale = scale_of(squares, mu, row, t);
+  for (var j = t.index % LANES; j < n; j += LANES) {
+    y[start + j] = (x[start + j] - V(mu)) * scale * weight[j] + bias[j];
+  }
 }
 
-@compute @workgroup_size(64)
-fn layer_norm_forward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
-  let i = id.y * groups.x * 64u + id.x;
-  if (i >= params.n) {
-    return;
+@compute @workgroup_size(LANES * ROWS)
+fn layer_norm_add_forward(t: Thread) {
+  let row = row_of(t);
+  let start = row * params.n;
+  let n = select(0u, params.n, row < params.rows);
+  var sums = V();
+  for (var j = t.index % LANES; j < n; j += LANES) {
+    let v = x[start + j] + residual[start + j];
+    h[start + j] = v;
+    sums += v;
   }
-  let s = stats[i / params.D];
-  y[i] = (x[i] - s.x) * s.y * weight[i % params.D] + bias[i % params.D];
+  let mu = mean_of_row(sums, t.index);
+  var squares = V();
+  for (var j = t.index % LANES; j < n; j += LANES) {
+    let v = h[start + j] - V(mu);
+    squares += v * v;
+  }
+  let scale = scale_of(squares, mu, row, t);
+  for (var j = t.index % LANES; j < n; j += LANES) {
+    y[start + j] = (h[start + j] - V(mu)) * scale * weight[j] + bias[j];
+  }
 }
 
-@compute @workgroup_size(16)
-fn layer_norm_means(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
-  let row = id.y * groups.x * 16u + id.x;
-  if (row >= params.n) {
-    return;
-  }
-  let s = stats[row];
-  let start = row * params.D;
-  var sums = vec2<f32>();
-  for (var j = 0u; j < params.D; j++) {
+// mean(g) and mean(g·z) of a row.
+fn means_of(row: u32, start: u32, n: u32, t: Thread) -> vec2<f32> {
+  let s = stats_in[min(row, params.rows - 1u)];
+  var sums = V();
+  var dots = V();
+  for (var j = t.index % LANES; j < n; j += LANES) {
     let g = dy[start + j] * weight[j];
-    sums += vec2<f32>(g, g * (x[start + j] - s.x) * s.y);
+    sums += g;
+    dots += g * (x[start + j] - V(s.x)) * s.y;
   }
-  folded[row] = sums / f32(params.D);
+  let mean = mean_of_row(sums, t.index);
+  return vec2<f32>(mean, mean_of_row(dots, t.index));
 }
 
-@compute @workgroup_size(64)
-fn layer_norm_backward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
-  let i = id.y * groups.x * 64u + id.x;
-  if (i >= params.n) {
-    return;
+@compute @workgroup_size(LANES * ROWS)
+fn layer_norm_backward(t: Thread) {
+  let row = row_of(t);
+  let start = row * params.n;
+  let n = select(0u, params.n, row < params.rows);
+  let m = means_of(row, start, n, t);
+  let s = stats_in[min(row, params.rows - 1u)];
+  for (var j = t.index % LANES; j < n; j += LANES) {
+    let z = (x[start + j] - V(s.x)) * s.y;
+    dx[start + j] = s.y * (dy[start + j] * weight[j] - V(m.x) - z * m.y);
   }
-  let row = i / params.D;
-  let s = stats[row];
-  let m = means[row];
-  let h = (x[i] - s.x) * s.y;
-  dx[i] = s.y * (dy[i] * weight[i % params.D] - m.x - h * m.y);
 }
 
-// One row's part of dweight; the rows are summed afterwards.
-@compute @workgroup_size(64)
-fn layer_norm_backward_weight(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
-  let i = id.y * groups.x * 64u + id.x;
-  if (i >= params.n) {
-    return;
+@compute @workgroup_size(LANES * ROWS)
+fn layer_norm_add_backward(t: Thread) {
+  let row = row_of(t);
+  let start = row * params.n;
+  let n = select(0u, params.n, row < params.rows);
+  let m = means_of(row, start, n, t);
+  let s = stats_in[min(row, params.rows - 1u)];
+  for (var j = t.index % LANES; j < n; j += LANES) {
+    let z = (x[start + j] - V(s.x)) * s.y;
+    dx[start + j] = dh[start + j] + s.y * (dy[start + j] * weight[j] - V(m.x) - z * m.y);
   }
-  let s = stats[i / params.D];
-  dweight[i] = dy[i] * (x[i] - s.x) * s.y;
+}
+
+// The parts of dweight and dbias of one block of rows, in a workgroup for TEAM · COLUMNS columns; the
+// parts are summed afterwards.
+@compute @workgroup_size(TEAM)
+fn layer_norm_backward_weight(t: Thread) {
+  let first = t.group.x * TEAM * COLUMNS + t.index;
+  let start = t.group.y * params.block;
+  var sums: array<V, COLUMNS>;
+  var dots: array<V, COLUMNS>;
+  for (var row = start; row < min(start + params.block, params.rows); row++) {
+    let s = stats_in[row];
+    for (var c = 0u; c < COLUMNS; c++) {
+      let at = row * params.n + min(first + c * TEAM, params.n - 1u);
+      let g = dy[at];
+      sums[c] += g;
+      dots[c] += g * (x[at] - V(s.x)) * s.y;
+    }
+  }
+  for (var c = 0u; c < COLUMNS; c++) {
+    if (first + c * TEAM < params.n) {
+      dbias[t.group.y * params.n + first + c * TEAM] = sums[c];
+      dweight[t.group.y * params.n + first + c * TEAM] = dots[c];
+    }
+  }
 }
 `,
   "lib/philox": `// Philox-4x32-10 (Salmon et al., SC 2011): four random words for a counter and a key.
@@ -4119,84 +4247,165 @@ fn reduce_backward_var(@builtin(global_invocation_id) id: vec3<u32>, @builtin(nu
 `,
   "rms_norm": `// Root-mean-square norm (Zhang & Sennrich 2019, arXiv 1910.07467). x, y: [rows, D], weight: [D].
 //   r = 1/√(mean(x²) + eps)      y = x · r · weight
-//   dx = r · (dy·weight − x · r²/D · Σ_j dy_j·weight_j·x_j)      dweight = Σ_rows dy · x · r
-// Statistics: one thread folds one row. The rest: one thread computes one element.
+//   dx = r · (g − x · r² · mean(g·x)), g = dy·weight      dweight = Σ_rows dy · x · r
+// rms_norm_add takes the norm of h = x + residual, and gives h too. With x = h in what stands above, both
+// summands have the gradient dh + dx.
+// LANES neighbours share a row, one V after another. V is one element, or four neighbours of a row.
+
+alias V = f32;
+const WIDTH: u32 = 1; // elements of a V
+const LANES: u32 = 1;
+const ROWS: u32 = 16; // rows of a workgroup
+const TEAM: u32 = 64; // threads side by side along the columns, in sums over rows
+const COLUMNS: u32 = 1; // columns of a thread there, TEAM apart
 
 struct Params {
-  n: u32,
-  D: u32,
+  rows: u32,
+  n: u32, // D, counted in V
   eps: f32,
+  block: u32, // rows of a sum over rows
 }
 
-@group(0) @binding(0) var<storage> x: array<f32>;
-@group(0) @binding(1) var<storage> weight: array<f32>;
-@group(0) @binding(2) var<storage> dy: array<f32>;
-@group(0) @binding(3) var<storage> r: array<f32>;
-@group(0) @binding(4) var<storage> dot: array<f32>;
-@group(0) @binding(5) var<storage, read_write> y: array<f32>;
-@group(0) @binding(6) var<storage, read_write> dx: array<f32>;
-@group(0) @binding(7) var<storage, read_write> dweight: array<f32>;
+@group(0) @binding(0) var<storage> x: array<V>;
+@group(0) @binding(1) var<storage> residual: array<V>;
+@group(0) @binding(2) var<storage> weight: array<V>;
+@group(0) @binding(3) var<storage> dy: array<V>;
+@group(0) @binding(4) var<storage> dh: array<V>;
+@group(0) @binding(5) var<storage> r_in: array<f32>; // [rows]
+@group(0) @binding(6) var<storage, read_write> y: array<V>;
+@group(0) @binding(7) var<storage, read_write> h: array<V>;
+@group(0) @binding(8) var<storage, read_write> r: array<f32>; // [rows]
+@group(0) @binding(9) var<storage, read_write> dx: array<V>;
+@group(0) @binding(10) var<storage, read_write> dweight: array<V>; // [blocks, D]
 var<immediate> params: Params;
 
-// y = r, one for each row. n: rows
-@compute @workgroup_size(16)
-fn rms_norm_scale(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
-  let row = id.y * groups.x * 16u + id.x;
-  if (row >= params.n) {
-    return;
-  }
-  var sum = 0.0;
-  let start = row * params.D;
-  for (var j = 0u; j < params.D; j++) {
-    let v = x[start + j];
-    sum += v * v;
-  }
-  y[row] = inverseSqrt(sum / f32(params.D) + params.eps);
+var<workgroup> parts: array<f32, LANES * ROWS>;
+
+struct Thread {
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) index: u32,
 }
 
-@compute @workgroup_size(64)
-fn rms_norm_forward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
-  let i = id.y * groups.x * 64u + id.x;
-  if (i >= params.n) {
-    return;
-  }
-  y[i] = x[i] * r[i / params.D] * weight[i % params.D];
+fn row_of(t: Thread) -> u32 {
+  return (t.group.y * t.groups.x + t.group.x) * ROWS + t.index / LANES;
 }
 
-// y = Σ_j dy_j·weight_j·x_j, one for each row. n: rows
-@compute @workgroup_size(16)
-fn rms_norm_dot(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
-  let row = id.y * groups.x * 16u + id.x;
-  if (row >= params.n) {
-    return;
-  }
-  var sum = 0.0;
-  let start = row * params.D;
-  for (var j = 0u; j < params.D; j++) {
-    sum += dy[start + j] * weight[j] * x[start + j];
-  }
-  y[row] = sum;
+fn sum_of(v: V) -> f32 {
+  let q = vec4<f32>(v);
+  return ((q.x + q.y) + (q.z + q.w)) * (f32(WIDTH) / 4.0);
 }
 
-@compute @workgroup_size(64)
-fn rms_norm_backward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
-  let i = id.y * groups.x * 64u + id.x;
-  if (i >= params.n) {
-    return;
+// The sum over the lanes of a row, in a fixed order.
+fn sum_of_row(own: f32, i: u32) -> f32 {
+  if (LANES == 1u) {
+    return own;
   }
-  let row = i / params.D;
-  let s = r[row];
-  dx[i] = s * (dy[i] * weight[i % params.D] - x[i] * s * s * dot[row] / f32(params.D));
+  parts[i] = own;
+  for (var step = LANES / 2u; step > 0u; step /= 2u) {
+    workgroupBarrier();
+    if (i % LANES < step) {
+      parts[i] += parts[i + step];
+    }
+  }
+  workgroupBarrier();
+  return parts[i - i % LANES];
 }
 
-// One row's part of dweight; the rows are summed afterwards.
-@compute @workgroup_size(64)
-fn rms_norm_backward_weight(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
-  let i = id.y * groups.x * 64u + id.x;
-  if (i >= params.n) {
-    return;
+// r of a row from the own part of its squares.
+fn scale_of(squares: V, row: u32, t: Thread) -> f32 {
+  let mean = sum_of_row(sum_of(squares), t.index) / f32(params.n * WIDTH);
+  let scale = inverseSqrt(mean + params.eps);
+  if (t.index % LANES == 0u && row < params.rows) {
+    r[row] = scale;
   }
-  dweight[i] = dy[i] * x[i] * r[i / params.D];
+  return scale;
+}
+
+@compute @workgroup_size(LANES * ROWS)
+fn rms_norm_forward(t: Thread) {
+  let row = row_of(t);
+  let start = row * params.n;
+  let n = select(0u, params.n, row < params.rows);
+  var squares = V();
+  for (var j = t.index % LANES; j < n; j += LANES) {
+    squares += x[start + j] * x[start + j];
+  }
+  let scale = scale_of(squares, row, t);
+  for (var j = t.index % LANES; j < n; j += LANES) {
+    y[start + j] = x[start + j] * scale * weight[j];
+  }
+}
+
+@compute @workgroup_size(LANES * ROWS)
+fn rms_norm_add_forward(t: Thread) {
+  let row = row_of(t);
+  let start = row * params.n;
+  let n = select(0u, params.n, row < params.rows);
+  var squares = V();
+  for (var j = t.index % LANES; j < n; j += LANES) {
+    let v = x[start + j] + residual[start + j];
+    h[start + j] = v;
+    squares += v * v;
+  }
+  let scale = scale_of(squares, row, t);
+  for (var j = t.index % LANES; j < n; j += LANES) {
+    y[start + j] = h[start + j] * scale * weight[j];
+  }
+}
+
+// mean(g·x) of a row.
+fn mean_of(start: u32, n: u32, t: Thread) -> f32 {
+  var dots = V();
+  for (var j = t.index % LANES; j < n; j += LANES) {
+    dots += dy[start + j] * weight[j] * x[start + j];
+  }
+  return sum_of_row(sum_of(dots), t.index) / f32(params.n * WIDTH);
+}
+
+@compute @workgroup_size(LANES * ROWS)
+fn rms_norm_backward(t: Thread) {
+  let row = row_of(t);
+  let start = row * params.n;
+  let n = select(0u, params.n, row < params.rows);
+  let scale = r_in[min(row, params.rows - 1u)];
+  let share = scale * scale * mean_of(start, n, t);
+  for (var j = t.index % LANES; j < n; j += LANES) {
+    dx[start + j] = scale * (dy[start + j] * weight[j] - x[start + j] * share);
+  }
+}
+
+@compute @workgroup_size(LANES * ROWS)
+fn rms_norm_add_backward(t: Thread) {
+  let row = row_of(t);
+  let start = row * params.n;
+  let n = select(0u, params.n, row < params.rows);
+  let scale = r_in[min(row, params.rows - 1u)];
+  let share = scale * scale * mean_of(start, n, t);
+  for (var j = t.index % LANES; j < n; j += LANES) {
+    dx[start + j] = dh[start + j] + scale * (dy[start + j] * weight[j] - x[start + j] * share);
+  }
+}
+
+// The part of dweight of one block of rows, in a workgroup for TEAM · COLUMNS columns; the parts are
+// summed afterwards.
+@compute @workgroup_size(TEAM)
+fn rms_norm_backward_weight(t: Thread) {
+  let first = t.group.x * TEAM * COLUMNS + t.index;
+  let start = t.group.y * params.block;
+  var sums: array<V, COLUMNS>;
+  for (var row = start; row < min(start + params.block, params.rows); row++) {
+    let scale = r_in[row];
+    for (var c = 0u; c < COLUMNS; c++) {
+      let at = row * params.n + min(first + c * TEAM, params.n - 1u);
+      sums[c] += dy[at] * x[at] * scale;
+    }
+  }
+  for (var c = 0u; c < COLUMNS; c++) {
+    if (first + c * TEAM < params.n) {
+      dweight[t.group.y * params.n + first + c * TEAM] = sums[c];
+    }
+  }
 }
 `,
   "rope": `// Rotary position embedding (Su et al. 2021, arXiv 2104.09864) as Hugging Face stores it: element i
@@ -4305,162 +4514,252 @@ fn sgd_momentum(
   }
 }
 `,
-  "silu": `// SiLU (Elfwing et al. 2017, arXiv 1702.03118): y = x·σ(x). x, y: [n].
+  "silu": `// SiLU (Elfwing et al. 2017, arXiv 1702.03118): y = x·σ(x). x, y: [n], memory padded to whole vec4s.
 //   dx = dy · (σ + x·σ·(1 − σ))
-// One thread computes one element.
+// An item is four neighbours.
+
+override LANES: u32 = 64;
+override ROUNDS: u32 = 1;
 
 struct Params {
-  n: u32,
+  n: u32, // items
 }
 
-@group(0) @binding(0) var<storage> x: array<f32>;
-@group(0) @binding(1) var<storage> dy: array<f32>;
-@group(0) @binding(2) var<storage, read_write> y: array<f32>;
-@group(0) @binding(3) var<storage, read_write> dx: array<f32>;
+@group(0) @binding(0) var<storage> x: array<vec4<f32>>;
+@group(0) @binding(1) var<storage> dy: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read_write> dx: array<vec4<f32>>;
 var<immediate> params: Params;
 
-fn sigmoid(v: f32) -> f32 {
-  return 1.0 / (1.0 + exp(clamp(-v, -80.0, 80.0)));
+struct Thread {
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
 }
 
-@compute @workgroup_size(64)
-fn silu_forward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
-  let i = id.y * groups.x * 64u + id.x;
-  if (i >= params.n) {
-    return;
-  }
-  y[i] = x[i] * sigmoid(x[i]);
+// A workgroup takes LANES · ROUNDS items in a row; a thread the items first, first + LANES, …
+fn first_of(t: Thread) -> u32 {
+  return (t.group.y * t.groups.x + t.group.x) * LANES * ROUNDS + t.lane;
 }
 
-@compute @workgroup_size(64)
-fn silu_backward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
-  let i = id.y * groups.x * 64u + id.x;
-  if (i >= params.n) {
-    return;
+fn sigmoid(v: vec4<f32>) -> vec4<f32> {
+  return 1.0 / (1.0 + exp(clamp(-v, vec4<f32>(-80.0), vec4<f32>(80.0))));
+}
+
+@compute @workgroup_size(LANES)
+fn silu_forward(t: Thread) {
+  let first = first_of(t);
+  for (var i = first; i < min(first + LANES * ROUNDS, params.n); i += LANES) {
+    y[i] = x[i] * sigmoid(x[i]);
   }
-  let s = sigmoid(x[i]);
-  dx[i] = dy[i] * (s + x[i] * s * (1.0 - s));
+}
+
+@compute @workgroup_size(LANES)
+fn silu_backward(t: Thread) {
+  let first = first_of(t);
+  for (var i = first; i < min(first + LANES * ROUNDS, params.n); i += LANES) {
+    let s = sigmoid(x[i]);
+    dx[i] = dy[i] * (s + x[i] * s * (1.0 - s));
+  }
 }
 `,
   "softmax": `// Softmax and its logarithm along one axis. x, y: [outer, n, inner]; a row is [o, :, i].
 //   y = exp(x − max) / Σ exp(x − max)      dx = y · (dy − Σ dy·y)
 //   LOG: y = x − max − log Σ exp(x − max)      dx = dy − exp(y) · Σ dy
-// One thread computes one row.
+// LANES neighbours share a row, one V after another. V is one element, or four neighbours of a row.
 
+alias V = f32;
+const WIDTH: u32 = 1; // elements of a V
+const LANES: u32 = 1;
+const ROWS: u32 = 16; // rows of a workgroup
 override LOG: bool = false;
 
 struct Params {
   rows: u32,
-  n: u32,
+  n: u32, // counted in V
   inner: u32,
 }
 
-@group(0) @binding(0) var<storage> x: array<f32>;
-@group(0) @binding(1) var<storage> dy: array<f32>;
-@group(0) @binding(2) var<storage, read_write> y: array<f32>;
-@group(0) @binding(3) var<storage, read_write> dx: array<f32>;
+@group(0) @binding(0) var<storage> x: array<V>;
+@group(0) @binding(1) var<storage> dy: array<V>;
+@group(0) @binding(2) var<storage, read_write> y: array<V>;
+@group(0) @binding(3) var<storage, read_write> dx: array<V>;
 var<immediate> params: Params;
 
-fn start_of(row: u32) -> u32 {
-  return (row / params.inner) * params.n * params.inner + row % params.inner;
+var<workgroup> parts: array<f32, LANES * ROWS>;
+
+struct Thread {
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) index: u32,
 }
 
-@compute @workgroup_size(16)
-fn softmax_forward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
-  let row = id.y * groups.x * 16u + id.x;
-  if (row >= params.rows) {
-    return;
+fn row_of(t: Thread) -> u32 {
+  return (t.group.y * t.groups.x + t.group.x) * ROWS + t.index / LANES;
+}
+
+// The sum over a V, and the largest of it.
+fn sum_of(v: V) -> f32 {
+  let q = vec4<f32>(v);
+  return ((q.x + q.y) + (q.z + q.w)) * (f32(WIDTH) / 4.0);
+}
+
+fn max_of(v: V) -> f32 {
+  let q = vec4<f32>(v);
+  return max(max(q.x, q.y), max(q.z, q.w));
+}
+
+// The sum over the lanes of a row, in a fixed order.
+fn sum_of_row(own: f32, i: u32) -> f32 {
+  if (LANES == 1u) {
+    return own;
   }
-  let start = start_of(row);
-  var largest = x[start];
-  for (var j = 1u; j < params.n; j++) {
+  workgroupBarrier(); // the result of the last call has been read
+  parts[i] = own;
+  for (var step = LANES / 2u; step > 0u; step /= 2u) {
+    workgroupBarrier();
+    if (i % LANES < step) {
+      parts[i] += parts[i + step];
+    }
+  }
+  workgroupBarrier();
+  return parts[i - i % LANES];
+}
+
+fn max_of_row(own: f32, i: u32) -> f32 {
+  if (LANES == 1u) {
+    return own;
+  }
+  workgroupBarrier(); // the result of the last call has been read
+  parts[i] = own;
+  for (var step = LANES / 2u; step > 0u; step /= 2u) {
+    workgroupBarrier();
+    if (i % LANES < step) {
+      parts[i] = max(parts[i], parts[i + step]);
+    }
+  }
+  workgroupBarrier();
+  return parts[i - i % LANES];
+}
+
+fn exp_of(v: V) -> V {
+  return exp(max(v, V(-80.0)));
+}
+
+@compute @workgroup_size(LANES * ROWS)
+fn softmax_forward(t: Thread) {
+  let row = row_of(t);
+  let start = row / params.inner * params.n * params.inner + row % params.inner;
+  let n = select(0u, params.n, row < params.rows);
+  var largest = V(-3.4028234e38);
+  for (var j = t.index % LANES; j < n; j += LANES) {
     largest = max(largest, x[start + j * params.inner]);
   }
-  var sum = 0.0;
-  for (var j = 0u; j < params.n; j++) {
-    sum += exp(max(x[start + j * params.inner] - largest, -80.0));
+  let top = max_of_row(max_of(largest), t.index);
+  var sums = V();
+  for (var j = t.index % LANES; j < n; j += LANES) {
+    sums += exp_of(x[start + j * params.inner] - V(top));
   }
+  let sum = sum_of_row(sum_of(sums), t.index);
   let log_sum = log(sum);
-  for (var j = 0u; j < params.n; j++) {
+  for (var j = t.index % LANES; j < n; j += LANES) {
     let at = start + j * params.inner;
-    let v = x[at] - largest;
+    let v = x[at] - V(top);
     if (LOG) {
-      y[at] = v - log_sum;
+      y[at] = v - V(log_sum);
     } else {
-      y[at] = select(exp(max(v, -80.0)) / sum, 0.0, v < -80.0);
+      y[at] = select(exp_of(v) / V(sum), V(), v < V(-80.0));
     }
   }
 }
 
 // x holds y, the result of forward.
-@compute @workgroup_size(16)
-fn softmax_backward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
-  let row = id.y * groups.x * 16u + id.x;
-  if (row >= params.rows) {
-    return;
-  }
-  let start = start_of(row);
-  var sum = 0.0;
-  for (var j = 0u; j < params.n; j++) {
-    let at = start + j * params.inner;
-    sum += select(dy[at] * x[at], dy[at], LOG);
-  }
-  for (var j = 0u; j < params.n; j++) {
+@compute @workgroup_size(LANES * ROWS)
+fn softmax_backward(t: Thread) {
+  let row = row_of(t);
+  let start = row / params.inner * params.n * params.inner + row % params.inner;
+  let n = select(0u, params.n, row < params.rows);
+  var sums = V();
+  for (var j = t.index % LANES; j < n; j += LANES) {
     let at = start + j * params.inner;
     if (LOG) {
-      dx[at] = dy[at] - exp(max(x[at], -80.0)) * sum;
+      sums += dy[at];
     } else {
-      dx[at] = x[at] * (dy[at] - sum);
+      sums += dy[at] * x[at];
+    }
+  }
+  let sum = sum_of_row(sum_of(sums), t.index);
+  for (var j = t.index % LANES; j < n; j += LANES) {
+    let at = start + j * params.inner;
+    if (LOG) {
+      dx[at] = dy[at] - exp_of(x[at]) * sum;
+    } else {
+      dx[at] = x[at] * (dy[at] - V(sum));
     }
   }
 }
 `,
-  "swiglu": `// SwiGLU (Shazeer 2020, arXiv 2002.05202): y = silu(gate) · up, silu(g) = g·σ(g). All: [n].
+  "swiglu": `// SwiGLU (Shazeer 2020, arXiv 2002.05202): y = silu(gate) · up, silu(g) = g·σ(g). All: [n],
+// memory padded to whole vec4s.
 //   dup = dy · silu(gate)      dgate = dy · up · (σ + g·σ·(1 − σ))
-// One thread computes one element.
+// An item is four neighbours.
+
+override LANES: u32 = 64;
+override ROUNDS: u32 = 1;
 
 struct Params {
-  n: u32,
+  n: u32, // items
 }
 
-@group(0) @binding(0) var<storage> gate: array<f32>;
-@group(0) @binding(1) var<storage> up: array<f32>;
-@group(0) @binding(2) var<storage> dy: array<f32>;
-@group(0) @binding(3) var<storage, read_write> y: array<f32>;
-@group(0) @binding(4) var<storage, read_write> dgate: array<f32>;
-@group(0) @binding(5) var<storage, read_write> dup: array<f32>;
+@group(0) @binding(0) var<storage> gate: array<vec4<f32>>;
+@group(0) @binding(1) var<storage> up: array<vec4<f32>>;
+@group(0) @binding(2) var<storage> dy: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read_write> dgate: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read_write> dup: array<vec4<f32>>;
 var<immediate> params: Params;
 
-fn sigmoid(v: f32) -> f32 {
-  return 1.0 / (1.0 + exp(clamp(-v, -80.0, 80.0)));
+struct Thread {
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
 }
 
-@compute @workgroup_size(64)
-fn swiglu_forward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
-  let i = id.y * groups.x * 64u + id.x;
-  if (i >= params.n) {
-    return;
-  }
-  y[i] = gate[i] * sigmoid(gate[i]) * up[i];
+// A workgroup takes LANES · ROUNDS items in a row; a thread the items first, first + LANES, …
+fn first_of(t: Thread) -> u32 {
+  return (t.group.y * t.groups.x + t.group.x) * LANES * ROUNDS + t.lane;
 }
 
-@compute @workgroup_size(64)
-fn swiglu_backward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
-  let i = id.y * groups.x * 64u + id.x;
-  if (i >= params.n) {
-    return;
+fn sigmoid(v: vec4<f32>) -> vec4<f32> {
+  return 1.0 / (1.0 + exp(clamp(-v, vec4<f32>(-80.0), vec4<f32>(80.0))));
+}
+
+@compute @workgroup_size(LANES)
+fn swiglu_forward(t: Thread) {
+  let first = first_of(t);
+  for (var i = first; i < min(first + LANES * ROUNDS, params.n); i += LANES) {
+    y[i] = gate[i] * sigmoid(gate[i]) * up[i];
   }
-  let g = gate[i];
-  let s = sigmoid(g);
-  dgate[i] = dy[i] * up[i] * (s + g * s * (1.0 - s));
-  dup[i] = dy[i] * g * s;
+}
+
+@compute @workgroup_size(LANES)
+fn swiglu_backward(t: Thread) {
+  let first = first_of(t);
+  for (var i = first; i < min(first + LANES * ROUNDS, params.n); i += LANES) {
+    let g = gate[i];
+    let s = sigmoid(g);
+    dgate[i] = dy[i] * up[i] * (s + g * s * (1.0 - s));
+    dup[i] = dy[i] * g * s;
+  }
 }
 `,
   "unary": `// Elementwise functions of one argument and their derivatives, chosen by OP at pipeline build. x, y: [n].
 // exp, log1p, expm1, tanh, sin, cos and erf are computed here rather than by the device, whose own may
 // lose many bits (WGSL grants sin an absolute error of 2^-11, and log one of 2^-21 near 1).
-// One thread computes four neighbours.
+// An item is four neighbours; memory is padded to whole ones.
 
+override LANES: u32 = 64;
+override ROUNDS: u32 = 1;
 override OP: u32 = 0;
 const NEG = 0u;
 const ABS = 1u;
@@ -4486,7 +4785,7 @@ const SOFTPLUS = 20u;
 const CLAMP = 21u;
 
 struct Params {
-  n: u32,
+  n: u32, // items
   low: f32,
   high: f32,
 }
@@ -4496,6 +4795,17 @@ struct Params {
 @group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> dx: array<vec4<f32>>;
 var<immediate> params: Params;
+
+struct Thread {
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+}
+
+// A workgroup takes LANES · ROUNDS items in a row; a thread the items first, first + LANES, …
+fn first_of(t: Thread) -> u32 {
+  return (t.group.y * t.groups.x + t.group.x) * LANES * ROUNDS + t.lane;
+}
 
 // 2^k for k in -126 … 127.
 fn power_of_two(k: i32) -> f32 {
@@ -4640,19 +4950,19 @@ fn df(v: f32) -> f32 {
   }
 }
 
-@compute @workgroup_size(64)
-fn unary_forward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
-  let i = id.y * groups.x * 64u + id.x;
-  if (i < params.n) {
+@compute @workgroup_size(LANES)
+fn unary_forward(t: Thread) {
+  let first = first_of(t);
+  for (var i = first; i < min(first + LANES * ROUNDS, params.n); i += LANES) {
     let v = x[i];
     y[i] = vec4(f(v.x), f(v.y), f(v.z), f(v.w));
   }
 }
 
-@compute @workgroup_size(64)
-fn unary_backward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
-  let i = id.y * groups.x * 64u + id.x;
-  if (i < params.n) {
+@compute @workgroup_size(LANES)
+fn unary_backward(t: Thread) {
+  let first = first_of(t);
+  for (var i = first; i < min(first + LANES * ROUNDS, params.n); i += LANES) {
     let v = x[i];
     dx[i] = dy[i] * vec4(df(v.x), df(v.y), df(v.z), df(v.w));
   }
