@@ -9,6 +9,7 @@ export { op } from "./autograd/op.ts";
 export * from "./autograd/ops/index.ts";
 export { type Gpu, type GpuStats, gpu, type InitOptions, init } from "./gpu/device.ts";
 export * from "./gpu/errors.ts";
+export { formatMemory, type MemoryCategory, type MemoryReport } from "./gpu/memory.ts";
 export { kernel } from "./kernels/kernel.ts";
 export { setKernelPath } from "./kernels/path.ts";
 export { ropeTables } from "./kernels/rope.ts";

@@ -103,7 +103,10 @@ function add(before: Tensor, g: Tensor): Tensor {
 
 function addToLeaf(leaf: Tensor, g: Tensor): void {
   if (leaf.grad) accumulate(leaf.grad, g);
-  else leaf.grad = (g.storage.shared ? g.clone() : g).persist();
+  else {
+    leaf.grad = (g.storage.shared ? g.clone() : g).persist();
+    leaf.grad.storage.category = "gradients";
+  }
 }
 
 /** Nodes reachable from the root, each before the nodes that it feeds gradients to. */

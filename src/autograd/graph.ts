@@ -1,6 +1,7 @@
 // The graph that ops leave behind: one node per recorded op, from results to leaves.
 import { GradError } from "../gpu/errors.ts";
 import { format } from "../tensor/shape.ts";
+import type { Storage } from "../tensor/storage.ts";
 import type { GraphNode, Tensor } from "../tensor/tensor.ts";
 
 let recording = true;
@@ -70,6 +71,7 @@ export type Pull = (dys: Upstream, last: boolean) => readonly (Tensor | null | u
 
 interface Saved {
   handle: Tensor;
+  storage: Storage;
   version: number;
 }
 
@@ -92,7 +94,9 @@ export class Node {
   /** Holds a tensor's memory until the gradient was computed. Returns the node's own handle. */
   save(t: Tensor): Tensor {
     const handle = t.handle();
-    this.saved.push({ handle, version: handle.storage.version });
+    const { storage } = handle;
+    storage.keep();
+    this.saved.push({ handle, storage, version: storage.version });
     return handle;
   }
 
@@ -139,7 +143,10 @@ export class Node {
    * @param given  handles that the rule handed on: they have a new owner
    */
   freeResiduals(given?: ReadonlySet<Tensor>): void {
-    for (const { handle } of this.saved) if (!given?.has(handle)) handle.dispose();
+    for (const { handle, storage } of this.saved) {
+      storage.unkeep();
+      if (!given?.has(handle)) handle.dispose();
+    }
     this.saved = [];
     this.pullback = null;
   }

@@ -1,7 +1,8 @@
 // The machine: finds a device, holds its stream and its buffer pool, and keeps the account.
 import { type AdapterClass, answersTo, type FoundAdapter } from "./adapter.ts";
 import { DeviceError, ValueError } from "./errors.ts";
-import { Pool } from "./pool.ts";
+import type { MemoryReport } from "./memory.ts";
+import { checkBudget, Pool } from "./pool.ts";
 import { type OpTime, Profiler } from "./profiler.ts";
 import { Stream } from "./stream.ts";
 
@@ -12,6 +13,8 @@ export interface InitOptions {
   immediates?: boolean;
   /** Features not to use even where the adapter has them, such as `subgroups`. */
   without?: readonly string[];
+  /** Most bytes of GPU memory that tensors may take: see `Gpu.setMemoryBudget`. Default: no limit. */
+  memoryBudget?: number | null;
 }
 
 export interface GpuStats {
@@ -67,6 +70,7 @@ export class Gpu {
     this.immediates = (options.immediates ?? true) && canImmediates;
     this.stream = new Stream(device, this.immediates, found.adapterClass !== "gpu");
     this.pool = new Pool(device, () => this.stream.flush());
+    if (options.memoryBudget !== undefined) this.pool.setBudget(options.memoryBudget);
   }
 
   stats(): GpuStats {
@@ -84,7 +88,22 @@ export class Gpu {
     };
   }
 
-  /** Starts a new measurement of `bytesPeak`. */
+  /** Bytes in use by what they are for, now and at their peak; `formatMemory` prints it. */
+  memory(): MemoryReport {
+    return this.pool.report();
+  }
+
+  /**
+   * Limits the memory that tensors may take. What would go beyond fails before anything is allocated, with
+   * an error that says who uses how much. Buffers for reading results back do not count.
+   * @param bytes  the most that may be held from the driver, or null for no limit
+   * @throws ValueError unless it is positive, LimitError where more is in use already
+   */
+  setMemoryBudget(bytes: number | null): void {
+    this.pool.setBudget(bytes);
+  }
+
+  /** Starts a new measurement of peaks. */
   resetPeak(): void {
     this.pool.resetPeak();
   }
@@ -159,6 +178,8 @@ export function gpu(op = "gpu"): Gpu {
 export async function init(options: InitOptions = {}): Promise<Gpu> {
   // Two calls at once: the second waits for the first, then is judged like any later one.
   while (starting) await starting.catch(() => {});
+  const { memoryBudget } = options;
+  if (memoryBudget !== undefined) checkBudget("init", "memoryBudget", memoryBudget);
   if (!current) {
     starting = start(options);
     try {
@@ -177,6 +198,7 @@ export async function init(options: InitOptions = {}): Promise<Gpu> {
       hint: "Dispose of the device in use first: `gpu.dispose()`.",
     });
   }
+  if (memoryBudget !== undefined) current.setMemoryBudget(memoryBudget);
   return current;
 }
 

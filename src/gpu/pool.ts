@@ -1,5 +1,14 @@
-// Buffers: allocation by size class, reuse, and the account of live and peak bytes.
-import { LimitError } from "./errors.ts";
+// Buffers: allocation by size class, reuse, a budget, and the account of what they are for.
+import { LimitError, ValueError } from "./errors.ts";
+import {
+  formatBytes,
+  formatHolder,
+  holdersOf,
+  Ledger,
+  MEMORY_CATEGORIES,
+  type MemoryCategory,
+  type MemoryReport,
+} from "./memory.ts";
 
 /** One GPU buffer, owned by the pool. */
 export interface Block {
@@ -10,6 +19,11 @@ export interface Block {
   lastUse: number;
   /** Which request holds it, counted from 1; 0 while it is free, −1 once it was destroyed. */
   tenant: number;
+  /** The op that asked for it. */
+  op: string;
+  category: MemoryCategory;
+  /** How many times the graph keeps it for backward. */
+  keepers: number;
 }
 
 /** Rounds a request up so that at most an eighth of a buffer is waste, in steps of 256 bytes. */
@@ -19,20 +33,31 @@ export function sizeClass(bytes: number): number {
   return Math.max(256, Math.ceil(bytes / step) * step);
 }
 
+/** Free buffers up to this many bytes are never given back for being many. */
+const KEPT_FREE_BYTES = 64 * 2 ** 20;
 const USAGE = 0x04 | 0x08 | 0x80; // COPY_SRC | COPY_DST | STORAGE
+
+/** Throws ValueError unless a budget is a positive number or null. */
+export function checkBudget(op: string, arg: string, budget: number | null): void {
+  if (budget === null || budget > 0) return;
+  const expected = "a positive number of bytes, or null";
+  throw new ValueError({ op, arg, expected, got: `${budget}` });
+}
 
 /** Hands out storage buffers and takes them back. A freed buffer serves the next request of its size. */
 export class Pool {
-  bytesLive = 0;
-  bytesPeak = 0;
   bytesReserved = 0;
-  buffersLive = 0;
   buffersReserved = 0;
   /** Requests served so far: the highest tenant. */
   tenants = 0;
   private nextId = 1;
   /** Most bytes that one binding can hold. */
   private readonly limit: number;
+  private budget: number | null = null;
+  /** The most that was ever in use, whatever `resetPeak()` forgot. */
+  private mostLive = 0;
+  private readonly ledger = new Ledger();
+  private readonly inUse = new Set<Block>();
   private readonly free = new Map<number, Block[]>();
 
   constructor(
@@ -44,16 +69,72 @@ export class Pool {
     this.limit = Math.min(maxBufferSize, maxStorageBufferBindingSize);
   }
 
-  /** A buffer of at least `bytes`, with arbitrary contents. Throws LimitError past the device's limits. */
+  get bytesLive(): number {
+    return this.ledger.total;
+  }
+
+  get bytesPeak(): number {
+    return this.ledger.totalPeak;
+  }
+
+  get buffersLive(): number {
+    return this.inUse.size;
+  }
+
+  /**
+   * A buffer of at least `bytes`, with arbitrary contents.
+   * @throws LimitError past the device's limits or the budget; nothing was allocated then
+   */
   acquire(op: string, bytes: number): Block {
     this.check(op, bytes);
     const size = sizeClass(bytes);
     const block = this.free.get(size)?.pop() ?? this.create(op, size);
     block.tenant = ++this.tenants;
-    this.bytesLive += size;
-    this.buffersLive += 1;
-    if (this.bytesLive > this.bytesPeak) this.bytesPeak = this.bytesLive;
+    block.op = op;
+    block.category = "workspace";
+    this.inUse.add(block);
+    this.ledger.add("workspace", size);
+    if (this.bytesLive > this.mostLive) this.mostLive = this.bytesLive;
     return block;
+  }
+
+  /** Says what a buffer in use is for. */
+  assign(block: Block, category: MemoryCategory): void {
+    this.ledger.move(block.category, category, block.bytes);
+    block.category = category;
+  }
+
+  /** Counts a buffer among the activations as long as the graph keeps it, unless it has a purpose of its own. */
+  keep(block: Block): void {
+    block.keepers += 1;
+    if (block.category === "workspace") this.assign(block, "activations");
+  }
+
+  /** Undoes one `keep`. */
+  unkeep(block: Block): void {
+    block.keepers -= 1;
+    if (block.keepers === 0 && block.category === "activations") this.assign(block, "workspace");
+  }
+
+  /** Who uses the memory, with the `most` largest holders. */
+  report(most = 5): MemoryReport {
+    const { bytesReserved, budget } = this;
+    const largest = holdersOf(this.inUse).slice(0, most);
+    return { ...this.ledger.use(), bytesReserved, budget, largest };
+  }
+
+  /**
+   * Limits the bytes that may be held from the driver, or lifts the limit with null.
+   * @throws ValueError unless it is a positive number, LimitError where more is in use already
+   */
+  setBudget(budget: number | null): void {
+    const op = "setMemoryBudget";
+    checkBudget(op, "bytes", budget);
+    if (budget !== null && this.bytesReserved > budget) {
+      this.trim();
+      if (this.bytesReserved > budget) throw this.overBudget(op, "bytes", budget);
+    }
+    this.budget = budget;
   }
 
   /** Throws LimitError where one binding could not hold `bytes`. */
@@ -70,8 +151,8 @@ export class Pool {
 
   release(block: Block): void {
     block.tenant = 0;
-    this.bytesLive -= block.bytes;
-    this.buffersLive -= 1;
+    this.inUse.delete(block);
+    this.ledger.remove(block.category, block.bytes);
     const list = this.free.get(block.bytes);
     if (list) list.push(block);
     else this.free.set(block.bytes, [block]);
@@ -93,13 +174,49 @@ export class Pool {
   }
 
   resetPeak(): void {
-    this.bytesPeak = this.bytesLive;
+    this.ledger.resetPeak();
   }
 
   private create(op: string, size: number): Block {
+    this.makeRoom(op, size);
     const buffer = this.device.createBuffer({ label: op, size, usage: USAGE });
     this.bytesReserved += size;
     this.buffersReserved += 1;
-    return { id: this.nextId++, buffer, bytes: size, lastUse: 0, tenant: 0 };
+    const id = this.nextId++;
+    return {
+      id,
+      buffer,
+      bytes: size,
+      lastUse: 0,
+      op,
+      category: "workspace",
+      keepers: 0,
+      tenant: 0,
+    };
+  }
+
+  /** Gives free buffers back before they crowd out new ones: by the budget, or by what was ever needed. */
+  private makeRoom(op: string, size: number): void {
+    const needed = this.bytesReserved + size;
+    const { budget } = this;
+    if (needed > (budget ?? Infinity) || needed > 2 * this.mostLive + KEPT_FREE_BYTES) this.trim();
+    if (budget === null || this.bytesReserved + size <= budget) return;
+    throw this.overBudget(op, `${formatBytes(size)} more`, budget);
+  }
+
+  private overBudget(op: string, arg: string, budget: number): LimitError {
+    const { categories, total, largest } = this.report();
+    const parts = MEMORY_CATEGORIES.filter((c) => categories[c].live > 0).map(
+      (c) => `${c} ${formatBytes(categories[c].live)}`,
+    );
+    return new LimitError({
+      op,
+      arg,
+      expected: `within the memory budget of ${formatBytes(budget)}`,
+      got: `${formatBytes(total.live)} in use: ${parts.join(", ") || "nothing"}`,
+      hint:
+        `Largest: ${largest.map(formatHolder).join(", ") || "none"}. ` +
+        "Free tensors, make the batch smaller or use checkpoint(), or raise it: gpu().setMemoryBudget(bytes).",
+    });
   }
 }

@@ -123,6 +123,7 @@ export class Lora {
     }
     for (const [path, module] of plan.saved) this.savedAt(path, module).add(name);
     this.configs.set(name, config);
+    for (const p of this.parameters(name)) p.storage.category = "adapters";
     this.rememberBiases(name);
   }
 

@@ -168,6 +168,7 @@ export class LoraLayer extends Module {
     if (this.merged || updates.length === 0) return;
     const { weight } = this.base_layer;
     this.#original = { weight: weight.clone().persist(), bias: this.baseBias };
+    this.#original.weight.storage.category = "base";
     noGrad(() => {
       using _ = scope();
       const { A, B, scale, gain } = stacked(updates, this);

@@ -101,7 +101,9 @@ export abstract class Module<
   /** Replaces the parameter at a dotted path. The old one is not freed. */
   setParameter(path: string, to: Tensor): void {
     if (!this.stateDict().has(path)) throw unknownPath("setParameter", "parameter", path);
-    this.assign(path, to.persist());
+    const { storage } = to.persist();
+    if (storage.category === "workspace") storage.category = "base";
+    this.assign(path, to);
   }
 
   private assign(path: string, value: AnyModule | Tensor): void {

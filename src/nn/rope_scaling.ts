@@ -172,6 +172,7 @@ export class RopeTables {
       const { cos, sin } = angleTables(0, rows, ropeFrequencies(scaling, this.d), amplitude);
       this.dispose();
       this.kept = { cos: cos.persist(), sin: sin.persist(), rows };
+      for (const t of [cos, sin]) t.storage.category = "base";
     }
     return { cos: this.kept.cos, sin: this.kept.sin, offset };
   }

@@ -192,6 +192,7 @@ export function parameter(t: Tensor): Tensor {
     });
   }
   t.requiresGrad = true;
+  if (t.storage.category === "workspace") t.storage.category = "base";
   if (currentScope()) t.persist();
   return t;
 }

@@ -1,5 +1,6 @@
 // A range of a GPU buffer, shared by the tensors that view it and counted.
 import { type Gpu, gpu } from "../gpu/device.ts";
+import type { MemoryCategory } from "../gpu/memory.ts";
 import type { Block } from "../gpu/pool.ts";
 
 export class Storage {
@@ -25,6 +26,25 @@ export class Storage {
   slice(byteOffset: number, byteLength: number): Storage {
     this.retain();
     return new Storage(this.gpu, this.block, this.byteOffset + byteOffset, byteLength, this);
+  }
+
+  /** What the memory is for; that of a slice is for what the whole is. */
+  get category(): MemoryCategory {
+    return this.block.category;
+  }
+
+  set category(category: MemoryCategory) {
+    this.gpu.pool.assign(this.block, category);
+  }
+
+  /** Notes that the graph keeps it for backward: unless it has a purpose of its own, it is an activation. */
+  keep(): void {
+    this.gpu.pool.keep(this.block);
+  }
+
+  /** Undoes one `keep`. */
+  unkeep(): void {
+    this.gpu.pool.unkeep(this.block);
   }
 
   /** Counts in-place changes, so that autograd notices a changed residual; those of the whole count too. */

@@ -2,6 +2,7 @@
 // kind of state in one more. A step, clearing the gradients and their norm are then one dispatch each.
 import { gpu } from "../../gpu/device.ts";
 import { ShapeError, ValueError } from "../../gpu/errors.ts";
+import type { MemoryCategory } from "../../gpu/memory.ts";
 import { zeros } from "../../tensor/create.ts";
 import { format } from "../../tensor/shape.ts";
 import type { Storage } from "../../tensor/storage.ts";
@@ -42,6 +43,9 @@ export class Segment {
     this.parameters = zeros([n]).persist();
     this.gradients = zeros([n]).persist();
     for (const name of stateNames) this.state.set(name, zeros([n]).persist());
+    this.parameters.storage.category = categoryOf(members);
+    this.gradients.storage.category = "gradients";
+    for (const t of this.state.values()) t.storage.category = "optimiser";
     this.slots = members.map((parameter, i) => this.pack(parameter, offsets[i]!));
   }
 
@@ -196,6 +200,11 @@ function refused(op: string, arg: string, expected: string, got: string, hint = 
 function takenOver(op: string, p: Tensor): ValueError {
   const got = `a ${format(p.shape)} that another optimiser packed`;
   return refused(op, "a parameter", "in this optimiser's memory", got, "Use the newer optimiser.");
+}
+
+/** What the parameters are for: adapters, where one of them is. */
+function categoryOf(members: readonly Tensor[]): MemoryCategory {
+  return members.some((p) => p.storage.category === "adapters") ? "adapters" : "base";
 }
 
 function paddedBytes(p: Tensor): number {

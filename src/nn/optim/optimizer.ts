@@ -58,6 +58,7 @@ export abstract class Optimizer {
     );
     this.one = ones([1]).persist();
     this.factor = ones([1]).persist();
+    for (const t of [this.one, this.factor]) t.storage.category = "optimiser";
   }
 
   /** Learning rate of the first group; setting it sets all groups. */
