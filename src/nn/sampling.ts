@@ -47,7 +47,7 @@ function penalise(logits: Float32Array, seen: Iterable<number>, penalty: number)
 
 function largest(logits: Float32Array): number {
   let most = -Infinity;
-  for (const v of logits) if (v > most) most = v;
+  for (let i = 0; i < logits.length; i++) if (logits[i]! > most) most = logits[i]!;
   return most;
 }
 
@@ -80,31 +80,33 @@ function kthLargest(logits: Float32Array, k: number): number {
 /** Keeps the likeliest tokens, each of which has less than `topP` of the probability before it. */
 function keepNucleus(logits: Float32Array, topP: number): void {
   const most = largest(logits);
-  const weight = (i: number) => Math.exp(logits[i]! - most);
   let total = 0;
-  for (let i = 0; i < logits.length; i++) total += weight(i);
-  // Only the likely ones are sorted. Those not looked at hold less than what may be left out.
-  let candidates: number[] = [];
-  let held = 0;
-  for (let depth = 8; held < topP * total && candidates.length < logits.length; depth *= 2) {
-    candidates = [];
-    held = 0;
-    for (let i = 0; i < logits.length; i++) {
-      if (logits[i]! < most - depth && depth < 2048) continue;
-      candidates.push(i);
-      held += weight(i);
-    }
-  }
-  candidates.sort((a, b) => logits[b]! - logits[a]! || a - b);
-  const kept = new Map<number, number>();
+  for (let i = 0; i < logits.length; i++) total += Math.exp(logits[i]! - most);
+  // Sorting the likely ones is enough, unless the others hold more than what may be left out.
+  const likely = sorted(logits, most - LIKELY);
+  const mass = likely.reduce((sum, v) => sum + Math.exp(v - most), 0);
+  const values = mass < topP * total ? sorted(logits, -Infinity) : likely;
   let before = 0;
-  for (const i of candidates) {
-    if (before >= topP * total) break;
-    kept.set(i, logits[i]!);
-    before += weight(i);
+  let kept = 0;
+  while (kept < values.length && before < topP * total) {
+    kept += 1;
+    before += Math.exp(values[values.length - kept]! - most);
   }
-  logits.fill(-Infinity);
-  for (const [i, v] of kept) logits[i] = v;
+  const bound = values[values.length - kept]!;
+  // Of equals at the edge those with the lowest ids.
+  let equals = 0;
+  for (let i = values.length - kept; i < values.length && values[i] === bound; i++) equals += 1;
+  for (let i = 0; i < logits.length; i++) {
+    if (logits[i] === bound && equals-- > 0) continue;
+    if (logits[i]! <= bound) logits[i] = -Infinity;
+  }
+}
+
+const LIKELY = 16;
+
+/** The values from `bound` on, ascending. */
+function sorted(logits: Float32Array, bound: number): Float32Array {
+  return logits.filter((v) => v >= bound).sort();
 }
 
 /** The first of the largest. */
@@ -114,6 +116,9 @@ export function likeliest(logits: Float32Array): number {
   return best;
 }
 
+/** Less likely than e^−60 times the likeliest: never drawn, for a chance has 32 bits. */
+const NEGLIGIBLE = -60;
+
 /**
  * A token with the probability that its logit gives it.
  * @param logits  [V]; −∞ is never drawn
@@ -121,15 +126,19 @@ export function likeliest(logits: Float32Array): number {
  */
 export function draw(logits: Float32Array, chance: number): number {
   const most = largest(logits);
+  const weight = (i: number) => {
+    const distance = logits[i]! - most;
+    return distance < NEGLIGIBLE ? 0 : Math.exp(distance);
+  };
   let total = 0;
-  for (const v of logits) total += Math.exp(v - most);
+  for (let i = 0; i < logits.length; i++) total += weight(i);
   let left = chance * total;
   let last = 0;
   for (let i = 0; i < logits.length; i++) {
-    const weight = Math.exp(logits[i]! - most);
-    if (weight === 0) continue;
+    const w = weight(i);
+    if (w === 0) continue;
     last = i;
-    left -= weight;
+    left -= w;
     if (left < 0) return i;
   }
   return last;
