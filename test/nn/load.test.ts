@@ -366,6 +366,32 @@ gpuTest("a model larger than the memory is refused before anything is read", () 
   }),
 );
 
+gpuTest("a device that runs out of memory refuses the model before anything is read", () =>
+  inFolder(async (folder) => {
+    await write(folder);
+    const gpu = theGpu();
+    const { acquire } = gpu.pool;
+    let taken = 0;
+    gpu.pool.acquire = function (op, bytes) {
+      taken += Number(op === "load");
+      // As Dawn reports what vkAllocateMemory refused: not at the call, but at the next sync.
+      if (taken === 5) {
+        const event = { error: { message: "Out of memory" }, preventDefault() {} };
+        gpu.device.onuncapturederror!(event as unknown as GPUUncapturedErrorEvent);
+      }
+      return acquire.call(this, op, bytes);
+    };
+    try {
+      await refused(folder, "LimitError", "the model must be at most what the device can hold");
+    } finally {
+      gpu.pool.acquire = acquire;
+    }
+    ok(taken >= 5);
+    const model = await fromPretrained(folder);
+    model.dispose();
+  }),
+);
+
 gpuTest("no read takes more than a piece, however large the tensor", () =>
   inFolder(async (folder) => {
     const rows = Math.ceil((2.5 * PIECE_BYTES) / (4 * 64));

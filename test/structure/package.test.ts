@@ -39,19 +39,24 @@ test("every file that package.json names is in the package", () => {
   match(readFileSync(join(installed, manifest.bin.lowrank!), "utf8"), /^#!\/usr\/bin\/env node\n/);
 });
 
-const examples = [
-  ...readFileSync(join(installed, "README.md"), "utf8").matchAll(/```ts\n([\s\S]*?)```/g),
-].map(([, code], i) => {
-  const name = `example${i + 1}.mts`;
-  writeFileSync(join(app, name), code!);
-  return name;
-});
+/** Writes the examples of a page as files of the project. */
+function examplesOf(page: string, name: string): string[] {
+  const blocks = [...readFileSync(page, "utf8").matchAll(/```ts\n([\s\S]*?)```/g)];
+  return blocks.map(([, code], i) => {
+    writeFileSync(join(app, `${name}${i + 1}.mts`), code!);
+    return `${name}${i + 1}.mts`;
+  });
+}
 
-test("README's examples agree with the package's types, libraries checked too", () => {
+const examples = examplesOf(join(installed, "README.md"), "example");
+const onModels = examplesOf(join(root, "docs/models.md"), "models");
+
+test("the examples of README and docs agree with the package's types, libraries checked too", () => {
   const tsc = join(root, "node_modules/typescript/bin/tsc");
   const options = ["--noEmit", "--strict", "--module", "nodenext", "--typeRoots"];
   const types = join(root, "node_modules/@types");
-  const args = [tsc, ...options, types, "--types", "node", ...examples];
+  const args = [tsc, ...options, types, "--types", "node", ...examples, ...onModels];
+  ok(onModels.length > 0);
   const { status, stdout } = spawnSync(process.execPath, args, { cwd: app, encoding: "utf8" });
   is(status, 0, stdout);
   writeFileSync(join(app, "wrong.mts"), 'import { zeros } from "lowrank";\nzeros("two");\n');
