@@ -1,4 +1,5 @@
 // Adapters: `import { addLora, saveAdapter } from "lowrank/lora"`.
+export type { CombinationType, MajoritySign } from "./combine.ts";
 export { type CompleteLoraConfig, type LoraConfig, type LoraInit, scaleOf } from "./config.ts";
 export { addDecomposedLora, addLora, Lora } from "./lora.ts";
 export { LoraFA, type LoraFAOptions } from "./lora_fa.ts";
@@ -12,3 +13,4 @@ export {
   saveAdapter,
 } from "./peft.ts";
 export { SavedModule } from "./saved_module.ts";
+export { addWeightedAdapter, type WeightedOptions } from "./weighted.ts";
