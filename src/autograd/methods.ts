@@ -33,7 +33,7 @@ export interface Methods {
   floor(): Tensor;
   gather(axis: number, ids: Tensor): Tensor;
   ge(b: Operand): Tensor;
-  gelu(approximate?: GeluForm): Tensor;
+  gelu(approximate?: GeluForm, bias?: Tensor | null): Tensor;
   gt(b: Operand): Tensor;
   indexSelect(ids: Tensor): Tensor;
   le(b: Operand): Tensor;

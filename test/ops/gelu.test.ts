@@ -19,6 +19,48 @@ for (const form of ["none", "tanh"] as GeluForm[]) {
   });
 }
 
+gpuTest("gelu with a bias: forward and both gradients against float64", async () => {
+  for (const form of ["none", "tanh"] as GeluForm[]) {
+    for (const D of [1, 3, 64, 65, 132]) {
+      for (const lead of [[], [1], [5], [2, 66]]) {
+        const shape = [...lead, D];
+        const n = D * lead.reduce((a, b) => a * b, 1);
+        const sums = (x: Float64Array, b: Float64Array) => x.map((v, i) => v + b[i % D]!);
+        await checkBothPaths({
+          name: `gelu ${form} [${shape}] with a bias`,
+          run: (x, b) => gelu(x!, form, b!),
+          inputs: [{ shape, values: randomValues(n, 7, 4) }, { shape: [D] }],
+          forward: (x, b) => reference.gelu(sums(x!, b!), form),
+          backward: (dy, x, b) => {
+            const dx = reference.geluBackward(dy, sums(x!, b!), form);
+            const dbias = new Float64Array(D);
+            for (const [i, v] of dx.entries()) dbias[i % D]! += v;
+            return [dx, dbias];
+          },
+          K: 132,
+        });
+      }
+    }
+  }
+});
+
+gpuTest("gelu with a bias: frozen, or of no rows", async () => {
+  await checkBothPaths({
+    name: "gelu with a frozen bias",
+    run: (x, b) => gelu(x!, "tanh", b!),
+    inputs: [{ shape: [3, 4] }, { shape: [4], values: [0, 0, 0, 0], grad: false }],
+    forward: (x) => reference.gelu(x!, "tanh"),
+    backward: (dy, x) => [reference.geluBackward(dy, x!, "tanh"), null],
+  });
+  await checkBothPaths({
+    name: "gelu [0, 4] with a bias",
+    run: (x, b) => gelu(x!, "tanh", b!),
+    inputs: [{ shape: [0, 4] }, { shape: [4] }],
+    forward: () => [],
+    backward: () => [[], [0, 0, 0, 0]],
+  });
+});
+
 gpuTest("gelu: saturates without NaN", async () => {
   await checkBothPaths({
     name: "gelu far out",
@@ -29,7 +71,13 @@ gpuTest("gelu: saturates without NaN", async () => {
   });
 });
 
-gpuTest("gelu: refuses integers", () => {
+gpuTest("gelu: errors", () => {
+  throwsLike(
+    () => gelu(zeros([2, 3]), "tanh", zeros([2])),
+    "ShapeError",
+    "gelu: bias must be [D] = [3], got [2]",
+  );
+  throwsLike(() => gelu(zeros([3]), "tanh", zeros([3], "i32")), "DTypeError", "gelu: bias");
   throwsLike(() => gelu(zeros([2], "i32")), "DTypeError", "gelu: x must be f32, got i32", "cast");
 });
 
