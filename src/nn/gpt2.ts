@@ -68,14 +68,18 @@ class GPT2MLP extends Module {
   }
 
   forward(x: Tensor): Tensor {
-    return this.dropout.call(this.c_proj.call(this.activate(this.c_fc.call(x))));
+    return this.dropout.call(this.c_proj.call(this.activated(x)));
   }
 
-  private activate(x: Tensor): Tensor {
+  /** activation(c_fc(x)). GELU adds the bias of a plain layer itself, and sums its gradient on the way. */
+  private activated(x: Tensor): Tensor {
+    const { c_fc } = this;
     const { activation } = this.spec;
-    if (activation === "relu") return relu(x);
-    if (activation === "silu") return silu(x);
-    return gelu(x, activation === "gelu_tanh" ? "tanh" : "none");
+    if (activation === "relu") return relu(c_fc.call(x));
+    if (activation === "silu") return silu(c_fc.call(x));
+    const form = activation === "gelu_tanh" ? "tanh" : "none";
+    if (!(c_fc instanceof Conv1D)) return gelu(c_fc.call(x), form);
+    return gelu(linear(x, c_fc.weight, null, { transposed: true }), form, c_fc.bias);
   }
 }
 
