@@ -6,7 +6,7 @@ import { ones } from "../tensor/create.ts";
 import { scope } from "../tensor/scope.ts";
 import { format } from "../tensor/shape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
-import { type Node, noGrad, Result } from "./graph.ts";
+import { type Edge, type Node, noGrad, Result } from "./graph.ts";
 
 export interface BackwardOptions {
   /** Gradient of the result, of its shape. Default: 1, for a result of one element. */
@@ -64,9 +64,10 @@ function walk(root: Result, dy: Tensor, retainGraph: boolean): void {
     gradients.delete(node);
     using inner = scope();
     const given = new Set(upstream.filter((g) => g !== null));
-    node.pull(upstream, !retainGraph).forEach((g, i) => {
+    const totals = node.edges.map((edge) => totalOf(gradients, edge));
+    node.pull(upstream, !retainGraph, totals).forEach((g, i) => {
       const edge = node.edges[i];
-      if (!g || !edge) return;
+      if (!g || !edge || g === totals[i]) return;
       // A rule may hand on dy itself, or one tensor for two inputs: each edge owns a handle.
       const own = given.has(g) ? g.view(g.shape) : g;
       given.add(own);
@@ -82,6 +83,13 @@ function walk(root: Result, dy: Tensor, retainGraph: boolean): void {
     for (const g of upstream) g?.dispose();
     if (!retainGraph) node.freeResiduals(given);
   }
+}
+
+/** The gradient that an input has so far, if it can be added to in place. */
+function totalOf(gradients: Map<Node, (Tensor | null)[]>, edge: Edge): Tensor | null {
+  if (!edge) return null;
+  const total = edge instanceof Result ? gradients.get(edge.node)?.[edge.index] : edge.grad;
+  return total && !total.storage.shared ? total : null;
 }
 
 /** The gradients that a node's results have so far. */

@@ -65,9 +65,14 @@ export type Upstream = readonly (Tensor | null)[];
 
 /**
  * Gradients of a node's inputs, in their order; null where none is wanted. `last`: the residuals are
- * not needed again, so that they may be overwritten and handed on.
+ * not needed again, so that they may be overwritten and handed on. `totals`: by input, the sum of its other
+ * gradients so far, where there is one that may be written: a rule may add to it and return it.
  */
-export type Pull = (dys: Upstream, last: boolean) => readonly (Tensor | null | undefined)[];
+export type Pull = (
+  dys: Upstream,
+  last: boolean,
+  totals: Upstream,
+) => readonly (Tensor | null | undefined)[];
 
 interface Saved {
   handle: Tensor;
@@ -133,9 +138,9 @@ export class Node {
   }
 
   /** Runs the rule, after the checks of `check()`. */
-  pull(dys: Upstream, last: boolean): readonly (Tensor | null | undefined)[] {
+  pull(dys: Upstream, last: boolean, totals: Upstream): readonly (Tensor | null | undefined)[] {
     this.check();
-    return this.pullback!(dys, last);
+    return this.pullback!(dys, last, totals);
   }
 
   /**

@@ -23,12 +23,15 @@ export interface Rule<A extends unknown[], Y extends Results, R extends Record<s
    * `dy` is the gradient of the result; where there are several results, those of all of them.
    * `needs[i]` says whether argument i wants one: skip the work where it does not.
    * `last`: nobody needs the residuals after this call; they may be overwritten, and be the result.
+   * `totals[i]`, where there is one, is what argument i's gradient will be added to: a rule may do that
+   * itself, in place, and return it.
    */
   backward: (
     dy: GradOf<Y>,
     residuals: R,
     needs: { [K in keyof A]-?: boolean },
     last: boolean,
+    totals: { [K in keyof A]-?: Tensor | null },
   ) => Grads;
 }
 
@@ -74,9 +77,15 @@ function recordNode<A extends unknown[], Y extends Results, R extends Record<str
   const shapes = lists.map((list) => list.map((t) => t.shape));
   const needs = lists.map((list) => list.some((t) => t.requiresGrad));
   const kept: Record<string, unknown> = {};
-  const node = new Node(name, results, lists.flat().map(edgeTo), (dys, last) => {
+  const node = new Node(name, results, lists.flat().map(edgeTo), (dys, last, sums) => {
     const dy = results === 1 ? dys[0] : dys;
-    const grads = rule.backward(dy as GradOf<Y>, kept as R, needs as never, last);
+    let at = 0;
+    const totals = args.map((arg, i) => {
+      const first = sums[at];
+      at += lists[i]!.length;
+      return arg instanceof Tensor ? first : null;
+    });
+    const grads = rule.backward(dy as GradOf<Y>, kept as R, needs as never, last, totals as never);
     return shapes.flatMap((list, i) => spread(name, i, grads[i], list));
   });
   for (const [key, value] of Object.entries(residuals)) {

@@ -6,7 +6,7 @@ import { format } from "../tensor/shape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { rowsOf } from "./axes.ts";
 import { checkDType, checkRank, checkShapeIs } from "./check.ts";
-import { type Drop, matmulForward } from "./matmul.ts";
+import { type Drop, type MatmulOptions, matmulForward } from "./matmul.ts";
 
 /** How a call is meant: the scale of the update, how W is stored, what is dropped. */
 export interface LoraPlan {
@@ -15,6 +15,9 @@ export interface LoraPlan {
   p: number;
   key: Key;
 }
+
+/** Where a gradient is added, if anywhere. */
+type Into = Pick<MatmulOptions, "into">;
 
 const op = "lora_linear";
 
@@ -96,35 +99,42 @@ export function loraLinearBackwardX(
   W: Tensor,
   A: Tensor,
   plan: LoraPlan,
-  shape: readonly number[],
+  into: Into,
 ): Tensor {
-  const dx = matmulForward(rowsOf(dy), W, {
+  return matmulForward(rowsOf(dy), W, {
     transposeB: plan.transposed,
     tail: { p: dS, q: A },
     ...dropOf(plan),
+    ...into,
     label: "lora_linear_backward_x",
   });
-  return dx.view(shape);
 }
 
 /** dA = dSᵀ·D(x). */
-export function loraLinearBackwardA(dS: Tensor, x: Tensor, plan: LoraPlan): Tensor {
+export function loraLinearBackwardA(dS: Tensor, x: Tensor, plan: LoraPlan, into: Into): Tensor {
   return matmulForward(dS, rowsOf(x), {
     transposeA: true,
     ...dropOf(plan),
+    ...into,
     label: "lora_linear_backward_a",
   });
 }
 
 /** dB = dyᵀ·S. */
-export function loraLinearBackwardB(dy: Tensor, S: Tensor): Tensor {
+export function loraLinearBackwardB(dy: Tensor, S: Tensor, into: Into): Tensor {
   return matmulForward(S, rowsOf(dy), {
     ...{ transposeA: true, transposeY: true, label: "lora_linear_backward_b" },
+    ...into,
   });
 }
 
 /** dW of a base that is not frozen: dyᵀ·x, or xᵀ·dy where W is stored transposed. */
-export function loraLinearBackwardWeight(dy: Tensor, x: Tensor, transposed: boolean): Tensor {
+export function loraLinearBackwardWeight(
+  dy: Tensor,
+  x: Tensor,
+  transposed: boolean,
+  into: Into,
+): Tensor {
   const [left, right] = transposed ? [x, dy] : [dy, x];
-  return matmulForward(rowsOf(left), rowsOf(right), { transposeA: true });
+  return matmulForward(rowsOf(left), rowsOf(right), { transposeA: true, ...into });
 }

@@ -3,7 +3,7 @@ import { backward } from "../../src/autograd/backward.ts";
 import { checkpoint, detach, grad, valueAndGrad } from "../../src/autograd/grad.ts";
 import { noGrad } from "../../src/autograd/graph.ts";
 import { op } from "../../src/autograd/op.ts";
-import { add, dropout, gelu, matmul, mul, sum } from "../../src/autograd/ops/index.ts";
+import { add, dropout, gelu, linear, matmul, mul, sum } from "../../src/autograd/ops/index.ts";
 import { accumulate } from "../../src/kernels/accumulate.ts";
 import { binaryForward } from "../../src/kernels/binary.ts";
 import { parameter, tensor } from "../../src/tensor/create.ts";
@@ -197,6 +197,30 @@ gpuTest("a function of nothing and long chains", async () => {
   close(await gradOf(x), [3001], 0, "a chain of 3000");
   ok(true);
   free(x);
+});
+
+gpuTest("products add to a gradient that is there, with no dispatch of their own", async () => {
+  const x = parameter(tensor(randomValues(12, 1), [3, 4]));
+  const weights = [2, 3].map((seed) => parameter(tensor(randomValues(20, seed), [5, 4])));
+  const dy = tensor(randomValues(15, 4), [3, 5]);
+  const once = async () => {
+    const ys = weights.map((w) => linear(x, w));
+    const before = theGpu().stats().dispatches;
+    for (const y of ys) backward(y, { gradient: dy });
+    const count = theGpu().stats().dispatches - before;
+    return { count, dx: await x.grad!.data(), dw: await weights[0]!.grad!.data() };
+  };
+  const first = await once();
+  const second = await once();
+  is(second.count, 4); // dx and dW of each product
+  for (const name of ["dx", "dw"] as const) {
+    close(
+      second[name],
+      Array.from(first[name], (v) => 2 * v),
+      1e-6,
+      name,
+    );
+  }
 });
 
 runTests();

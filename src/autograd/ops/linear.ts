@@ -6,6 +6,7 @@ import { foldForward } from "../../kernels/reduce.ts";
 import { format } from "../../tensor/shape.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import { op } from "../op.ts";
+import { onto } from "./onto.ts";
 
 const rule = op("linear", {
   forward: (x: Tensor, weight: Tensor, bias: Tensor | null, transposed: boolean) => {
@@ -15,12 +16,20 @@ const rule = op("linear", {
     });
     return [y.view([...x.shape.slice(0, -1), y.shape[1]!]), { x, weight, transposed }];
   },
-  backward: (dy, { x, weight, transposed }, [needsX, needsWeight, needsBias]) => {
+  backward: (dy, { x, weight, transposed }, [needsX, needsWeight, needsBias], _, totals) => {
     const rows = rowsOf(dy);
     const [left, right] = transposed ? [rowsOf(x), rows] : [rows, rowsOf(x)];
     return [
-      needsX ? matmulForward(rows, weight, { transposeB: transposed }).view(x.shape) : null,
-      needsWeight ? matmulForward(left, right, { transposeA: true }) : null,
+      needsX
+        ? onto(totals[0], x, (into) =>
+            matmulForward(rows, weight, { transposeB: transposed, ...into }),
+          )
+        : null,
+      needsWeight
+        ? onto(totals[1], weight, (into) =>
+            matmulForward(left, right, { transposeA: true, ...into }),
+          )
+        : null,
       needsBias ? columnSum(rows) : null,
     ];
   },

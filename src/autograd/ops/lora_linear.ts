@@ -13,21 +13,24 @@ import { foldForward, foldOf } from "../../kernels/reduce.ts";
 import { type Key, nextKey } from "../../tensor/philox.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import { op } from "../op.ts";
+import { onto } from "./onto.ts";
 
 const rule = op("lora_linear", {
   forward: (x: Tensor, W: Tensor, bias: Tensor | null, A: Tensor, B: Tensor, plan: LoraPlan) => {
     const { y, S } = loraLinearForward(x, W, bias, A, B, plan);
     return [y, { x, W, A, B, S, plan }];
   },
-  backward: (dy, { x, W, A, B, S, plan }, [needsX, needsW, needsBias, needsA, needsB]) => {
-    const { scale, transposed } = plan;
-    const dS = needsX || needsA ? loraLinearBackwardS(dy, B, scale) : null;
+  backward: (dy, saved, [needsX, needsW, needsBias, needsA, needsB], _, totals) => {
+    const { x, W, A, B, S, plan } = saved;
+    const dS = needsX || needsA ? loraLinearBackwardS(dy, B, plan.scale) : null;
     return [
-      needsX ? loraLinearBackwardX(dy, dS!, W, A, plan, x.shape) : null,
-      needsW ? loraLinearBackwardWeight(dy, x, transposed) : null,
+      needsX ? onto(totals[0], x, (o) => loraLinearBackwardX(dy, dS!, W, A, plan, o)) : null,
+      needsW
+        ? onto(totals[1], W, (o) => loraLinearBackwardWeight(dy, x, plan.transposed, o))
+        : null,
       needsBias ? biasGradient(dy) : null,
-      needsA ? loraLinearBackwardA(dS!, x, plan) : null,
-      needsB ? loraLinearBackwardB(dy, S) : null,
+      needsA ? onto(totals[3], A, (o) => loraLinearBackwardA(dS!, x, plan, o)) : null,
+      needsB ? onto(totals[4], B, (o) => loraLinearBackwardB(dy, S, o)) : null,
     ];
   },
 });

@@ -1,7 +1,7 @@
 import { checkDType } from "../../kernels/check.ts";
 import { type MatmulOptions, matmulForward } from "../../kernels/matmul.ts";
 import { foldForward, foldOf } from "../../kernels/reduce.ts";
-import { broadcastShapes, sizeOf } from "../../tensor/shape.ts";
+import { broadcastShapes, sameShape, sizeOf } from "../../tensor/shape.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import { op } from "../op.ts";
 import { cast } from "./cast.ts";
@@ -14,19 +14,36 @@ const rule = op("matmul", {
     matmulForward(a, b, options),
     { a, b, options },
   ],
-  backward: (dy, { a, b, options }, [needsA, needsB]) => {
+  backward: (dy, { a, b, options }, [needsA, needsB], _, totals) => {
     const { transposeA: tA = false, transposeB: tB = false } = options;
-    const da = () =>
+    const da = (into: Into) =>
       tA
-        ? matmulForward(b, dy, { transposeA: tB, transposeB: true })
-        : matmulForward(dy, b, { transposeB: !tB });
-    const db = () =>
+        ? matmulForward(b, dy, { transposeA: tB, transposeB: true, ...into })
+        : matmulForward(dy, b, { transposeB: !tB, ...into });
+    const db = (into: Into) =>
       tB
-        ? matmulForward(dy, a, { transposeA: true, transposeB: tA })
-        : matmulForward(a, dy, { transposeA: !tA });
-    return [needsA ? sumTo(da(), a) : null, needsB ? sumTo(db(), b) : null];
+        ? matmulForward(dy, a, { transposeA: true, transposeB: tA, ...into })
+        : matmulForward(a, dy, { transposeA: !tA, ...into });
+    const batch = dy.shape.slice(0, -2);
+    return [
+      needsA ? gradient(a, batch, totals[0], da) : null,
+      needsB ? gradient(b, batch, totals[1], db) : null,
+    ];
   },
 });
+
+type Into = Pick<MatmulOptions, "into">;
+
+/** The gradient of one side: added to its total in place, unless it is a sum over the batch. */
+function gradient(
+  x: Tensor,
+  batch: readonly number[],
+  total: Tensor | null,
+  make: (into: Into) => Tensor,
+): Tensor {
+  if (sameShape(x.shape.slice(0, -2), batch) && total) return make({ into: total });
+  return sumTo(make({}), x);
+}
 
 /** Sums a gradient over the batch that one matrix served. */
 function sumTo(gradient: Tensor, x: Tensor): Tensor {
