@@ -1,9 +1,12 @@
+import { readFileSync } from "node:fs";
 import { equal, is, ok } from "uvu/assert";
 import { backward } from "../../src/autograd/backward.ts";
 import { checkpoint } from "../../src/autograd/grad.ts";
 import { dropout } from "../../src/autograd/ops/dropout.ts";
+import { kernel } from "../../src/kernels/kernel.ts";
 import { parameter, tensor, zeros } from "../../src/tensor/create.ts";
-import { manualSeed } from "../../src/tensor/philox.ts";
+import { manualSeed, philox4x32 } from "../../src/tensor/philox.ts";
+import { fixtureFolder } from "../fixtures.ts";
 import { close, gpuTest, randomValues, runTests, throwsLike } from "../gpu.ts";
 import * as reference from "../reference/dropout.ts";
 
@@ -36,17 +39,66 @@ gpuTest("K4 dropout: the GPU's bits are the reference's, forward and backward", 
   }
 });
 
-gpuTest("K4 dropout: rate within four sigma, unbiased, other calls drop others", async () => {
-  manualSeed(7);
-  const n = 40_000;
-  const x = tensor(new Float64Array(n).fill(1), [n]);
-  const [a, b] = [await dropout(x, 0.3).data(), await dropout(x, 0.3).data()];
-  const kept = a.filter((v) => v !== 0).length;
-  ok(Math.abs(kept - 0.7 * n) < 4 * Math.sqrt(n * 0.3 * 0.7), `kept ${kept} of ${n}`);
-  let both = 0;
-  for (let i = 0; i < n; i++) both += Number(a[i] !== 0 && b[i] !== 0);
-  const correlation = (both / n - 0.49) / (0.3 * 0.7);
-  ok(Math.abs(correlation) < 0.025, `correlation ${correlation}`);
+gpuTest(
+  "K4 dropout: rate within four sigma, unbiased; other calls and seeds drop others",
+  async () => {
+    const n = 250_001; // four sigma of a correlation are 0.008
+    const x = tensor(new Float64Array(n).fill(1), [n]);
+    const kept: Float32Array[] = [];
+    for (const seed of [7, 8]) {
+      manualSeed(seed);
+      for (let call = 0; call < 2; call++) {
+        kept.push((await dropout(x, 0.3).data()) as Float32Array);
+      }
+    }
+    const sigma = Math.sqrt(n * 0.3 * 0.7);
+    const isKept = kept.map((mask) => mask.map((v) => Number(v !== 0)));
+    for (const [i, mask] of kept.entries()) {
+      const count = isKept[i]!.reduce((a, b) => a + b, 0);
+      ok(Math.abs(count - 0.7 * n) < 4 * sigma, `kept ${count} of ${n}`);
+      const mean = mask.reduce((a: number, b) => a + b, 0) / n;
+      ok(Math.abs(mean - 1) < (4 * sigma) / (0.7 * n), `the mean is ${mean}`);
+      for (const [j, other] of isKept.slice(0, i).entries()) {
+        const both = isKept[i]!.reduce((sum, v, k) => sum + v * other[k]!, 0);
+        const correlation = (both / n - 0.49) / (0.3 * 0.7);
+        ok(Math.abs(correlation) < 0.01, `correlation of draws ${i} and ${j}: ${correlation}`);
+      }
+    }
+  },
+);
+
+gpuTest("philox on the GPU: Random123's known answers, and what the CPU draws", async () => {
+  const source = `// requires: philox
+@group(0) @binding(0) var<storage> input: array<u32>;
+@group(0) @binding(1) var<storage, read_write> words: array<vec4<u32>>;
+@compute @workgroup_size(1)
+fn draw_forward(@builtin(workgroup_id) id: vec3<u32>) {
+  let at = id.x * 6u;
+  let counter = vec4(input[at], input[at + 1u], input[at + 2u], input[at + 3u]);
+  words[id.x] = philox4x32(counter, vec2(input[at + 4u], input[at + 5u]));
+}`;
+  const answers: { counter: string[]; key: string[]; output: string[] }[] = JSON.parse(
+    readFileSync(fixtureFolder("philox.json"), "utf8"),
+  );
+  const hex = (words: readonly string[]) => words.map((word) => Number.parseInt(word, 16));
+  const known = answers.map((a) => [...hex(a.counter), ...hex(a.key)]);
+  const random = Array.from({ length: 200 }, (_, i) =>
+    Array.from(randomValues(6, i + 1), (v) => Math.floor((v + 1) * 2 ** 31) >>> 0),
+  );
+  const inputs = [...known, ...random];
+  const words = zeros([inputs.length, 4], "u32");
+  const input = tensor(Uint32Array.from(inputs.flat()));
+  kernel("draw", source).run("draw_forward", {
+    tensors: { input, words },
+    groups: [inputs.length],
+  });
+  const got = await words.data();
+  equal(
+    [...got.slice(0, 4 * answers.length)],
+    answers.flatMap((a) => hex(a.output)),
+  );
+  const drawn = inputs.flatMap(([a, b, c, d, k0, k1]) => philox4x32([a!, b!, c!, d!], [k0!, k1!]));
+  equal([...got], drawn);
 });
 
 gpuTest("dropout: p = 0 and evaluation are the identity, p = 1 is zero", async () => {

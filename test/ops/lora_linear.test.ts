@@ -1,5 +1,6 @@
-import { equal } from "uvu/assert";
+import { equal, not } from "uvu/assert";
 import { backward } from "../../src/autograd/backward.ts";
+import { gradcheck } from "../../src/autograd/gradcheck.ts";
 import { add, dropout, linear, loraLinear, matmul, mul } from "../../src/autograd/ops/index.ts";
 import { parameter, tensor, zeros } from "../../src/tensor/create.ts";
 import { manualSeed } from "../../src/tensor/philox.ts";
@@ -62,6 +63,63 @@ for (const transposed of [false, true]) {
     });
   }
 }
+
+gpuTest("K1 lora_linear: every rank with every number of rows, over widths up to 512", async () => {
+  const widths = [8, 33, 128, 384, 512];
+  const ranks = [1, 2, 4, 8, 16, 33];
+  let turn = 0;
+  for (const N of [1, 3, 64, 100]) {
+    for (const [i, inner] of widths.entries()) {
+      for (const out of [widths[(i + turn) % 5]!, widths[(i + turn + 2) % 5]!]) {
+        const n = { N, in: inner, out, r: ranks[turn++ % ranks.length]! };
+        const sizes = [N * inner, out * inner, n.r * inner, out * n.r];
+        const [x, W, A, B] = sizes.map((size, i) => randomValues(size, i + 1)) as Four;
+        const t = [tensor(x, [N, inner]), tensor(W, [out, inner])] as const;
+        const [a, b] = [tensor(A, [n.r, inner]), tensor(B, [out, n.r])];
+        const got = await loraLinear(...t, null, a, b, { scale: 2 }).data();
+        const zero = new Float64Array(out);
+        const expected = reference.loraLinear(x, W, zero, A, B, n, 2, null);
+        close(got, expected, 1e-5, `${N}×${inner}×${out}, r ${n.r}`);
+      }
+    }
+  }
+});
+
+type Four = [Float64Array, Float64Array, Float64Array, Float64Array];
+
+gpuTest(
+  "K2 K4 lora_linear: gradients are differences of the very kernel, dropping alike",
+  async () => {
+    const sizes: [number, number][] = [
+      [5, 12],
+      [8, 12],
+      [3, 12],
+      [8, 3],
+    ];
+    const inputs = sizes.map(([m, n], i) => tensor(randomValues(m * n, i + 1), [m, n]));
+    for (const dropout of [0, 0.3]) {
+      await gradcheck((x, w, a, b) => {
+        manualSeed(6);
+        return loraLinear(x!, w!, null, a!, b!, { scale: 1.5, dropout });
+      }, inputs);
+    }
+  },
+);
+
+gpuTest("K4 lora_linear: without dropout and in evaluation the bits are the same", async () => {
+  const sizes: [number, number][] = [
+    [9, 16],
+    [12, 16],
+    [4, 16],
+    [12, 4],
+  ];
+  const [x, w, a, b] = sizes.map(([m, n], i) => tensor(randomValues(m * n, i + 1), [m, n]));
+  const run = async (options: object) => loraLinear(x!, w!, null, a!, b!, options).data();
+  const plain = await run({});
+  equal(await run({ dropout: 0 }), plain);
+  equal(await run({ dropout: 0.5, training: false }), plain);
+  not.equal(await run({ dropout: 0.5 }), plain);
+});
 
 gpuTest("K3 lora_linear equals plain ops, also where nothing is frozen", async () => {
   const [N, inner, out, r] = [6, 12, 20, 4];
