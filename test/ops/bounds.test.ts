@@ -47,8 +47,15 @@ const CASES: Case[] = [
   ["softmax", "3,7", (x) => ops.softmax(x)],
   ["logSoftmax", "7,3", (x) => ops.logSoftmax(x, 0)],
   ["crossEntropy", "5,13", (x) => ops.crossEntropy(x, ids([12, 0, -100, 3, 4]))],
+  [
+    "linearCrossEntropy",
+    "5,7 13,7",
+    (x, w) => ops.linearCrossEntropy(x, w, null, ids([12, 0, -100, 3, 4])),
+  ],
   ["layerNorm", "3,7 7 7", (x, w, b) => ops.layerNorm(x, w, b)],
   ["rmsNorm", "3,7 7", (x, w) => ops.rmsNorm(x, w)],
+  ["layerNormAdd", "3,7 3,7 7 7", (x, r, w, b) => ops.concat(ops.layerNormAdd(x, r, w, b))],
+  ["rmsNormAdd", "3,7 3,7 7", (x, r, w) => ops.concat(ops.rmsNormAdd(x, r, w))],
   [
     "rope",
     "1,3,2,6",
