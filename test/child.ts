@@ -29,7 +29,7 @@ export function runNode(args: readonly string[], env: Env = {}, cwd = root): Pro
         last = performance.now();
       });
     }
-    const timer = setTimeout(() => child.kill("SIGKILL"), 30_000);
+    const timer = setTimeout(() => child.kill("SIGKILL"), 120_000);
     child.on("error", fail);
     child.on("close", (code) => {
       clearTimeout(timer);
