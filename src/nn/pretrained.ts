@@ -11,6 +11,7 @@ import { type Part, writeSafetensors } from "../tensor/safetensors_file.ts";
 import { scope } from "../tensor/scope.ts";
 import { Tensor } from "../tensor/tensor.ts";
 import type { CausalLM } from "./causal_lm.ts";
+import { configJson } from "./config_json.ts";
 import {
   checkFits,
   matchCheckpoint,
@@ -209,7 +210,7 @@ export async function savePretrained(
   }
   await writeSafetensors(`${folder}/model.safetensors`, parts, { format: "pt" });
   const write = (file: string, json: object) =>
-    writeFileSafely(`${folder}/${file}`, `${JSON.stringify(json, null, 2)}\n`);
+    writeFileSafely(`${folder}/${file}`, configJson(json));
   if (Object.keys(model.generationConfig).length > 0) {
     await write("generation_config.json", model.generationConfig);
   }
