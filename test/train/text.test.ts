@@ -45,8 +45,8 @@ interface Expected {
   }[];
 }
 
-async function expected(): Promise<Expected> {
-  return JSON.parse(await readFile(`${FOLDER}/expected.json`, "utf8"));
+async function expected(folder = FOLDER): Promise<Expected> {
+  return JSON.parse(await readFile(`${folder}/expected.json`, "utf8"));
 }
 
 async function inFolder(body: (folder: string) => Promise<void>): Promise<void> {
@@ -82,19 +82,23 @@ async function collect(pieces: AsyncIterable<string>): Promise<string[]> {
   return list;
 }
 
-test("a tokenizer folder gives the ids and texts that Transformers gives", async () => {
-  const tokenizer = await loadTokenizer(FOLDER);
-  const { vocab, texts } = await expected();
-  is(tokenizer.vocabSize, vocab);
-  equal([tokenizer.bosId, tokenizer.eosId, tokenizer.padId], [0, 1, 1]);
-  ok(texts.length >= 7);
-  for (const { text, ids, plain, decoded, skipped } of texts) {
-    equal(tokenizer.encode(text), ids, text);
-    equal(tokenizer.encode(text, { addSpecialTokens: false }), plain, text);
-    is(tokenizer.decode(ids), decoded);
-    is(tokenizer.decode(Int32Array.from(ids), { skipSpecialTokens: true }), skipped);
-  }
-});
+for (const [name, ...special] of [
+  ["tokenizer-tiny", 0, 1, 1],
+  ["tokenizer-spaces", 1, 2, null],
+] as const)
+  test(`${name} gives the ids and texts that Transformers gives`, async () => {
+    const tokenizer = await loadTokenizer(fixtureFolder(name));
+    const { vocab, texts } = await expected(fixtureFolder(name));
+    is(tokenizer.vocabSize, vocab);
+    equal([tokenizer.bosId, tokenizer.eosId, tokenizer.padId], special);
+    ok(texts.length >= 7);
+    for (const { text, ids, plain, decoded, skipped } of texts) {
+      equal(tokenizer.encode(text), ids, text);
+      equal(tokenizer.encode(text, { addSpecialTokens: false }), plain, text);
+      is(tokenizer.decode(ids), decoded);
+      is(tokenizer.decode(Int32Array.from(ids), { skipSpecialTokens: true }), skipped);
+    }
+  });
 
 test("chats are rendered and encoded as Transformers does it", async () => {
   const tokenizer = await loadTokenizer(FOLDER);
@@ -208,7 +212,8 @@ test("bytes: the folder that is written is read by the Hugging Face library with
 test("text streams in whole characters, and the pieces are the whole text", async () => {
   const bytes = new ByteTokenizer({ eos_token: "</s>" });
   const tiny = await loadTokenizer(FOLDER);
-  for (const tokenizer of [bytes, tiny]) {
+  const spaces = await loadTokenizer(fixtureFolder("tokenizer-spaces"));
+  for (const tokenizer of [bytes, tiny, spaces]) {
     for (const text of [...TEXTS, "日本語", "a</s>b"]) {
       const ids = tokenizer.encode(text);
       const pieces = await collect(decodeStream(tokenizer, ids));

@@ -20,8 +20,10 @@ export async function* decodeStream(
     const known = tokenizer.decode(before, { skipSpecialTokens: true });
     const text = tokenizer.decode([...before, ...fresh], { skipSpecialTokens: true });
     if (text.endsWith("\uFFFD")) continue; // perhaps the start of a character
-    if (text.length > known.length) yield text.slice(known.length);
-    before = fresh;
+    const piece = text.slice(known.length);
+    if (piece !== "") yield piece;
+    // A special token that is left out is no text to go on from.
+    before = piece === "" ? [...before, ...fresh] : fresh;
     fresh = [];
   }
   if (fresh.length === 0) return;
