@@ -1,10 +1,11 @@
 // `npm run bench -- <filter> [--json file] [--trace]`: verifies and times the matching cases.
-import { readdirSync, renameSync, writeFileSync } from "node:fs";
+import { readdirSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { init } from "../src/gpu/device.ts";
 import { benchRows } from "./harness.ts";
 import { measure, type Result } from "./measure.ts";
 import { measurePeak } from "./peak.ts";
+import { conditions, writeResults } from "./results.ts";
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -39,7 +40,11 @@ for (const row of rows) {
     console.error(`FAILED ${row.op} ${row.name}: ${(error as Error).stack}`);
   }
 }
-if (values.json) writeJson(values.json);
+if (values.json) {
+  const where = conditions("ops", gpu.adapterClass, gpu.description);
+  const dated = results.map((row) => ({ ...row, date: where.date }));
+  await writeResults(values.json, { ...where, peak, rows: dated }, (r) => `${r.op} ${r.name}`);
+}
 if (failures > 0) {
   console.error(`${failures} of ${rows.length} cases failed.`);
   process.exitCode = 1;
@@ -72,18 +77,4 @@ function number(value: number | null, digits: number): string {
 function line(cells: readonly string[]): string {
   const [first = "", ...rest] = cells;
   return first.padEnd(56) + rest.map((cell) => cell.padStart(10)).join("");
-}
-
-/** Written beside the file and moved there, so that nobody reads half of it. */
-function writeJson(file: string): void {
-  const content = {
-    adapter: gpu.adapterClass,
-    driver: gpu.description,
-    date: new Date().toISOString(),
-    peak,
-    rows: results,
-  };
-  const partial = `${file}.${process.pid}.partial`;
-  writeFileSync(partial, `${JSON.stringify(content, null, 2)}\n`);
-  renameSync(partial, file);
 }

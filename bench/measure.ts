@@ -16,6 +16,9 @@ export interface Result {
   hostTimeMs: number;
   /** Half the range between the quartiles of the wall time, as a share of the median. */
   spread: number;
+  /** As the bench counts them. */
+  flops: number | null;
+  bytes: number | null;
   gflops: number | null;
   gbytesPerSecond: number | null;
   /** Share of what the device can do at best, by arithmetic or by memory, whichever binds. */
@@ -121,6 +124,8 @@ function summary(
     wallTimeMs,
     hostTimeMs: quantile(host, 0.5),
     spread: (quantile(wall, 0.75) - quantile(wall, 0.25)) / 2 / wallTimeMs,
+    flops: flops ?? null,
+    bytes: bytes ?? null,
     gflops: flops ? flops / ms / 1e6 : null,
     gbytesPerSecond: bytes ? bytes / ms / 1e6 : null,
     shareOfPeak: leastMs > 0 ? leastMs / ms : null,
