@@ -1,0 +1,110 @@
+// `npx tsx bench/gpu.ts [--json file] [--small]`: what is asked of a GPU only: products of 4096³ with weights stored
+// in f32 and in f16, and a LoRA step of a model shaped like GPT-2 124M. --small checks the script without one.
+import { parseArgs } from "node:util";
+import { backward } from "../src/autograd/backward.ts";
+import { cast, matmul } from "../src/autograd/ops/index.ts";
+import { init } from "../src/gpu/device.ts";
+import { addLora } from "../src/lora/index.ts";
+import { AdamW, GPT2LMHeadModel } from "../src/nn/index.ts";
+import { randn, tensor } from "../src/tensor/create.ts";
+import type { Tensor } from "../src/tensor/tensor.ts";
+import type { BenchRow, Ready } from "./harness.ts";
+import { measure } from "./measure.ts";
+import { measurePeak } from "./peak.ts";
+import { conditions, writeResults } from "./results.ts";
+import { equalsDot, looksAlive } from "./verify.ts";
+
+type Stored = "f32" | "f16";
+
+const { values: options } = parseArgs({
+  options: { json: { type: "string" }, small: { type: "boolean", default: false } },
+});
+const sizes = options.small
+  ? { n: 64, batch: 2, length: 16, width: 64, layers: 2, heads: 2, vocabulary: 128, r: 4 }
+  : {
+      n: 4096,
+      batch: 8,
+      length: 1024,
+      width: 768,
+      layers: 12,
+      heads: 12,
+      vocabulary: 50257,
+      r: 16,
+    };
+
+function product(stored: Stored): Ready {
+  const { n } = sizes;
+  const [a, full] = [randn([n, n]), randn([n, n])];
+  const b = stored === "f16" ? cast(full, "f16") : full;
+  const run = () => matmul(a, b);
+  const verify = async () =>
+    equalsDot(
+      run(),
+      a,
+      cast(b, "f32"),
+      n,
+      (k) => k,
+      (k) => k * n,
+    );
+  return { run, flops: 2 * n ** 3, bytes: 4 * 2 * n * n + b.bytes, verify };
+}
+
+/** One step of AdamW on the adapters of every linear layer. */
+function loraStep(stored: Stored): Ready {
+  const { batch, length, width, layers, heads, vocabulary, r } = sizes;
+  const model = new GPT2LMHeadModel({
+    vocab_size: vocabulary,
+    n_positions: length,
+    n_embd: width,
+    n_layer: layers,
+    n_head: heads,
+  });
+  const lora = addLora(model, { r, lora_alpha: 2 * r, target_modules: "all-linear" });
+  if (stored === "f16") {
+    for (const [name, p] of model.stateDict()) {
+      if (!name.endsWith("base_layer.weight")) continue;
+      model.setParameter(name, cast(p, "f16"));
+      p.dispose();
+    }
+  }
+  const optimizer = new AdamW(lora.parameters(), { lr: 1e-4 });
+  const text = () => Int32Array.from({ length: batch * length }, () => Math.random() * vocabulary);
+  const [ids, targets] = [text(), text()].map((t) => tensor(t, [batch, length])) as [
+    Tensor,
+    Tensor,
+  ];
+  const run = () => {
+    backward(model.loss(ids, targets));
+    optimizer.step();
+    optimizer.zeroGrad();
+  };
+  const products = layers * 12 * width * width + vocabulary * width;
+  const flops = 4 * batch * length * (products + layers * length * width);
+  return { run, flops, verify: () => looksAlive(model.loss(ids, targets)) };
+}
+
+const rows: BenchRow[] = (["f32", "f16"] as const).flatMap((stored) => [
+  { op: "gemm", name: `${sizes.n}³, weights ${stored}`, setup: () => product(stored) },
+  { op: "gpt2", name: `LoRA step, weights ${stored}`, setup: () => loraStep(stored) },
+]);
+
+const gpu = await init();
+const peak = await measurePeak(gpu);
+console.log(`${gpu.adapterClass}: ${gpu.description}`);
+const results: { name: string; ms: number; gflops: number | null }[] = [];
+for (const row of rows) {
+  try {
+    const { wallTimeMs: ms, gflops } = await measure(gpu, row, peak);
+    const name = `${row.op} ${row.name}`;
+    results.push({ name, ms, gflops });
+    console.log(`${name}: ${ms.toFixed(2)} ms, ${gflops?.toFixed(0)} GFLOP/s`);
+  } catch (error) {
+    process.exitCode = 1;
+    console.error(`FAILED ${row.op} ${row.name}: ${(error as Error).stack}`);
+  }
+}
+if (options.json) {
+  const where = conditions("gpu", gpu.adapterClass, gpu.description);
+  await writeResults(options.json, { ...where, peak, rows: results }, ({ name }) => name);
+}
+gpu.dispose();
