@@ -102,7 +102,7 @@ function gptInputs(sizes: GptSizes): Input[] {
   ];
 }
 
-/** One step of AdamW: forward, cross entropy, backward, update. The result is the loss of the first three steps. */
+/** One step of AdamW: forward, cross entropy, backward, update. The result is the loss before and after the first. */
 function gpt(sizes: GptSizes): PeerCase {
   const { layers, width, context, batch, vocabulary, r } = sizes;
   const tokens = batch * context;

@@ -34,8 +34,8 @@ await serve(async () => {
             ? lora(work, inputs)
             : gpt(work, inputs);
       return {
-        run: async () => {
-          run();
+        run: async (runs) => {
+          for (let i = 0; i < runs; i++) run();
           await gpu.sync();
         },
         results,
@@ -125,7 +125,7 @@ function gpt(work: Kind<"gpt">, inputs: Inputs): Part {
     },
     results: async () => {
       const losses: number[] = [];
-      for (let i = 0; i < 3; i++) {
+      for (let i = 0; i < 2; i++) {
         using _ = scope();
         losses.push(await step().item());
       }

@@ -62,7 +62,7 @@ def gpt(work, inputs):
         optimizer.zero_grad()
         return loss
 
-    return step, lambda: [torch.stack([step().detach() for _ in range(3)])]
+    return step, lambda: [torch.stack([step().detach() for _ in range(2)])]
 
 
 def gpt_loss(work, w):

@@ -7,6 +7,7 @@ import { equal, is, match, unreachable } from "uvu/assert";
 import { CASES, inputValues } from "../../bench/peers/cases.ts";
 import { difference, wrongProduct } from "../../bench/peers/verify.ts";
 import { conditions, writeResults } from "../../bench/results.ts";
+import { runNode } from "../child.ts";
 import { matmul } from "../reference/matmul.ts";
 
 const small = (layout: "NN" | "NT" | "TN") => {
@@ -74,6 +75,16 @@ test("results gather over several runs of one device; another device's file is r
   } finally {
     rmSync(folder, { recursive: true });
   }
+});
+
+test("a library that is not there is refused before anything runs", async () => {
+  const args = ["--import", "tsx", "bench/peers/main.ts", "--libraries", "lowrank,nobody"];
+  const { code, stderr } = await runNode(args);
+  is(code, 1);
+  match(
+    stderr,
+    /--libraries must be among lowrank, tfjs, jax-js, jax-js-wasm, pytorch, got nobody/,
+  );
 });
 
 test.run();

@@ -1,0 +1,60 @@
+// README's performance section is what the results say.
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { test } from "uvu";
+import { is, match, ok, throws } from "uvu/assert";
+import type { PeerRow } from "../../bench/peers/rows.ts";
+import { conditions } from "../../bench/results.ts";
+import {
+  performanceSection,
+  readmeWithPerformance,
+  readResults,
+} from "../../scripts/performance.ts";
+
+const root = resolve(import.meta.dirname, "../..");
+
+test("README agrees with the newest results", () => {
+  const readme = readFileSync(join(root, "README.md"), "utf8");
+  is(readmeWithPerformance(readme), readme, "run `npm run docs`");
+  ok(readme.includes("| gemm NT 512×768×768 |"));
+});
+
+const row = (date: string, times: Record<string, number | null>): PeerRow => ({
+  name: "gemm",
+  flops: 1e7,
+  date,
+  libraries: Object.entries(times).map(([id, ms]) => ({ id, name: id, ms, rounds: [], why: null })),
+});
+
+const peers = (date: string, rows: PeerRow[]) => ({
+  ...conditions("peers", "lavapipe", "a driver"),
+  date,
+  rows,
+});
+
+test("ratios are those of the run that both were in, of the newest one", () => {
+  const early = row("2026-01-01", { lowrank: 4, tfjs: 8 });
+  const late = row("2026-01-02", { lowrank: 2, pytorch: 1, "jax-js": null });
+  const section = performanceSection([peers("2026-01-02", [early, late])]);
+  ok(section.includes("| gemm | 2.00 | 5.0 | 2.0 × | cannot |  | 0.50 × |"), section);
+});
+
+test("of two files for one adapter the newer is shown", () => {
+  const folder = mkdtempSync(join(tmpdir(), "lowrank-performance-"));
+  const write = (name: string, content: object) =>
+    writeFileSync(join(folder, name), JSON.stringify(content));
+  try {
+    write("a.json", peers("2026-02-01", [row("2026-02-01", { lowrank: 3 })]));
+    write("b.json", peers("2026-01-01", [row("2026-01-01", { lowrank: 7 })]));
+    const section = performanceSection(readResults(folder));
+    match(section, /\| gemm \| 3\.00 \|/);
+    ok(!section.includes("7.00"), section);
+    write("c.json", { bench: "peers", rows: [] });
+    throws(() => readResults(folder), /c\.json must name adapter, driver, cpu, date, got none/);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+});
+
+test.run();
