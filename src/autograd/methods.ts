@@ -94,6 +94,7 @@ export const functionsOnly = {
   linear: "a layer",
   linearCrossEntropy: "a layer and its loss",
   loraLinear: "a layer",
+  loraMixed: "a layer",
   rmsNorm: "a layer",
   rmsNormAdd: "a layer",
   rope: "a layer",

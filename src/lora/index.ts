@@ -1,7 +1,7 @@
 // Adapters: `import { addLora, saveAdapter } from "lowrank/lora"`.
 export type { CombinationType, MajoritySign } from "./combine.ts";
 export { type CompleteLoraConfig, type LoraConfig, type LoraInit, scaleOf } from "./config.ts";
-export { addDecomposedLora, addLora, Lora } from "./lora.ts";
+export { addDecomposedLora, addLora, BASE, Lora } from "./lora.ts";
 export { LoraFA, type LoraFAOptions } from "./lora_fa.ts";
 export { LoraLayer } from "./lora_layer.ts";
 export { type LoraPlusOptions, loraPlusGroups } from "./lora_plus.ts";
@@ -13,4 +13,5 @@ export {
   saveAdapter,
 } from "./peft.ts";
 export { SavedModule } from "./saved_module.ts";
+export { type SideBySide, sideBySideLoss } from "./side_by_side.ts";
 export { addWeightedAdapter, type WeightedOptions } from "./weighted.ts";

@@ -1,6 +1,8 @@
 // Lora: the adapters of one model: to train, switch, merge and take out again.
 import { ValueError } from "../gpu/errors.ts";
-import type { AnyModule } from "../nn/module.ts";
+import type { CausalLM } from "../nn/causal_lm.ts";
+import type { AnyModule, Module } from "../nn/module.ts";
+import { randomState } from "../tensor/philox.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { type CompleteLoraConfig, completeConfig, type LoraConfig } from "./config.ts";
 import { decompose, decomposes } from "./decompose.ts";
@@ -8,6 +10,9 @@ import { LoraLayer } from "./lora_layer.ts";
 import { SavedModule } from "./saved_module.ts";
 import type { Switches } from "./switches.ts";
 import { baseModules, type Plan, planOf, withTargets } from "./targets.ts";
+
+/** Stands for the base alone among names of adapters. */
+export const BASE = "__base__";
 
 /** A config that fits a model, and what it means there. */
 export interface Planned {
@@ -77,7 +82,12 @@ export class Lora {
   /** The layers of which adapters have copies. */
   readonly saved = new Map<string, SavedModule>();
   private readonly configs = new Map<string, CompleteLoraConfig>();
-  private readonly switches: Switches = { active: [], enabled: true };
+  private readonly switches: Switches = {
+    active: [],
+    enabled: true,
+    rows: null,
+    streams: new Map(),
+  };
   /** Which parameters of the base wanted gradients before. */
   private readonly trainedBefore: ReadonlySet<Tensor>;
   /** Biases of the base from before an adapter trained them. */
@@ -123,6 +133,7 @@ export class Lora {
     }
     for (const [path, module] of plan.saved) this.savedAt(path, module).add(name);
     this.configs.set(name, config);
+    this.switches.streams.set(name, randomState());
     for (const p of this.parameters(name)) p.storage.category = "adapters";
     this.rememberBiases(name);
   }
@@ -141,7 +152,7 @@ export class Lora {
     const refuse = (arg: string, expected: string, got: string) => {
       throw new ValueError({ op: "addAdapter", arg, expected, got });
     };
-    if (!/^[^.\s/\\]+$/.test(name) || name === "__base__") {
+    if (!/^[^.\s/\\]+$/.test(name) || name === BASE) {
       refuse("name", "a name without dots, slashes and blanks that is not __base__", `"${name}"`);
     }
     if (this.configs.has(name)) refuse("name", "a new one", `${name}, which is taken`);
@@ -252,6 +263,7 @@ export class Lora {
       this.saved.delete(path);
     }
     this.configs.delete(name);
+    this.switches.streams.delete(name);
     this.switches.active = this.switches.active.filter((n) => n !== name);
   }
 
@@ -297,6 +309,44 @@ export class Lora {
     }
   }
 
+  /**
+   * Runs a function in which each sequence of a batch uses its own adapter, or several, or none. The
+   * base computes once for all. In training, random numbers are drawn from each adapter's own stream,
+   * which goes on from where it was when the adapter was made.
+   * @param names  one entry for each sequence: a name, a list of names, or `"__base__"`
+   * @throws ValueError for unknown names, merged adapters, and kinds that cannot be mixed
+   */
+  withAdapterNames<T>(names: readonly (string | readonly string[])[], fn: () => T): T {
+    const rows = names.map((row) => [row].flat().filter((name) => name !== BASE) as string[]);
+    this.checkNotMerged("withAdapterNames");
+    for (const name of new Set(rows.flat())) this.checkMixable(name);
+    const before = this.switches.rows;
+    this.switches.rows = rows;
+    try {
+      return fn();
+    } finally {
+      this.switches.rows = before;
+    }
+  }
+
+  private checkMixable(name: string): void {
+    const { use_dora, lora_bias, bias, init_lora_weights, modules_to_save } = this.config(name);
+    const reasons: [boolean, string][] = [
+      [use_dora, "DoRA"],
+      [lora_bias, "lora_bias"],
+      [bias !== "none", `bias ${bias}`],
+      [decomposes(init_lora_weights), `${init_lora_weights}`],
+      [(modules_to_save ?? []).length > 0, "modules_to_save"],
+    ];
+    const found = reasons.find(([is]) => is);
+    if (!found) return;
+    const facts = {
+      arg: "names",
+      expected: "of adapters that only add to linear layers and embeddings",
+    };
+    throw new ValueError({ op: "withAdapterNames", ...facts, got: `${name}, with ${found[1]}` });
+  }
+
   /** Adds the active updates to the weights: no work is left at inference. `unmerge()` brings every bit back. */
   merge(): void {
     for (const [path, layer] of this.layers) layer.checkMergeable(path);
@@ -322,6 +372,7 @@ export class Lora {
 
   /** Makes the active updates part of the model for good, and takes all adapters out. */
   mergeAndUnload(): void {
+    this.untieHead();
     this.merge();
     for (const name of this.activeAdapters) {
       for (const path of this.biases(name).keys()) this.keepBias(path);
@@ -335,6 +386,22 @@ export class Lora {
       for (const [name, copy] of wrapper.copies) if (copy === current) wrapper.copies.delete(name);
     }
     for (const name of this.adapters) this.deleteAdapter(name);
+  }
+
+  /** Where an active adapter changes an embedding that is the output head too, the head gets its own copy. */
+  private untieHead(): void {
+    const model = this.model as unknown as Partial<CausalLM> & { lm_head?: Module | null };
+    if (!model.untieHead || model.lm_head) return;
+    const path = model.embeddingPath!.replace(/\.weight$/, "");
+    const embedding = this.layers.get(path) ?? this.saved.get(path);
+    const names = [
+      ...(this.layers.get(path)?.adapters ?? this.saved.get(path)?.copies ?? new Map()).keys(),
+    ];
+    if (!embedding || !names.some((name) => this.activeAdapters.includes(name))) return;
+    model.untieHead();
+    const head = model.lm_head as unknown as { weight: Tensor };
+    head.weight.dispose();
+    head.weight = embedding.weight.clone().persist();
   }
 
   private keepBias(path: string): void {

@@ -11,6 +11,7 @@ import type { Tensor } from "../tensor/tensor.ts";
 import type { CompleteLoraConfig } from "./config.ts";
 import { addMagnitude, gainOf } from "./dora.ts";
 import { type LayerSizes, LoraWeights } from "./lora_weights.ts";
+import { mixedForward } from "./mixed.ts";
 import { stacked } from "./stacked.ts";
 import type { Switches } from "./switches.ts";
 
@@ -92,6 +93,7 @@ export class LoraLayer extends Module {
   }
 
   forward(x: Tensor): Tensor {
+    if (this.switches.rows && this.switches.enabled) return mixedForward(this, x, this.switches);
     const [first, ...others] = this.merged ? [] : this.active;
     if (!first) return this.base(x);
     return others.reduce((y, update) => this.withUpdate(y, x, update), this.withFirst(x, first));

@@ -13,6 +13,7 @@ export { layerNorm, layerNormAdd } from "./layer_norm.ts";
 export { linear } from "./linear.ts";
 export { type LinearCrossEntropyOptions, linearCrossEntropy } from "./linear_cross_entropy.ts";
 export { type LoraLinearOptions, loraLinear } from "./lora_linear.ts";
+export { loraMixed } from "./lora_mixed.ts";
 export { matmul } from "./matmul.ts";
 export { argmax, max, mean, min, sum, variance } from "./reduce.ts";
 export { reshape, squeeze, unsqueeze } from "./reshape.ts";

@@ -1,0 +1,69 @@
+// Batches whose sequences use different adapters: the base computes once for all of them.
+import { add, loraMixed, mul, reshape } from "../autograd/ops/index.ts";
+import { ShapeError } from "../gpu/errors.ts";
+import type { MixedTerm } from "../kernels/lora_mixed.ts";
+import { Embedding } from "../nn/layers.ts";
+import { tensor } from "../tensor/create.ts";
+import type { Key } from "../tensor/philox.ts";
+import type { Tensor } from "../tensor/tensor.ts";
+import type { LoraLayer } from "./lora_layer.ts";
+import type { LoraWeights } from "./lora_weights.ts";
+import type { Switches } from "./switches.ts";
+
+/** A layer's result where `switches.rows` says which adapters each sequence uses. */
+export function mixedForward(layer: LoraLayer, x: Tensor, switches: Switches): Tensor {
+  const rows = switches.rows!;
+  const names = [...new Set(rows.flat())].filter((name) => layer.adapters.has(name));
+  if (names.length === 0) return layer.base_layer.forward(x);
+  if (x.shape[0] !== rows.length) {
+    const facts = { arg: "adapterNames", expected: `${x.shape[0]} names, one for each sequence` };
+    throw new ShapeError({ op: "lora_mixed", ...facts, got: `${rows.length}` });
+  }
+  const updates = names.map((name) => layer.adapters.get(name)!);
+  if (layer.base_layer instanceof Embedding) return embedded(layer, x, rows, names, updates);
+  const { weight, bias } = layer.base_layer;
+  const terms = updates.map((update, i) => termOf(update, names[i]!, switches));
+  const index = new Map(names.map((name, i) => [name, i]));
+  const T = x.size / rows.length / layer.sizes.in;
+  const y = loraMixed(
+    reshape(x, [rows.length, T, layer.sizes.in]),
+    weight,
+    bias,
+    updates.map((u) => u.lora_A),
+    updates.map((u) => u.lora_B),
+    {
+      transposed: layer.transposed,
+      terms,
+      rows: rows.map((row) => row.flatMap((name) => index.get(name) ?? [])),
+    },
+  );
+  return reshape(y, [...x.shape.slice(0, -1), layer.sizes.out]);
+}
+
+function termOf(update: LoraWeights, name: string, { streams }: Switches): MixedTerm {
+  const p = update.drops ? update.dropout : 0;
+  return { scale: update.scaling, p, key: p > 0 ? draw(name, streams) : [0, 0] };
+}
+
+/** The next key of an adapter's own stream: the one that it would have drawn alone. */
+function draw(name: string, streams: Switches["streams"]): Key {
+  const state = streams.get(name)!;
+  const key: Key = [state.seed, state.drawn >>> 0];
+  state.drawn += 1;
+  return key;
+}
+
+/** Each adapter looks all ids up, and counts for its own sequences. */
+function embedded(
+  layer: LoraLayer,
+  ids: Tensor,
+  rows: readonly (readonly string[])[],
+  names: readonly string[],
+  updates: readonly LoraWeights[],
+): Tensor {
+  const shape = [rows.length, ...ids.shape.slice(1).map(() => 1), 1];
+  return updates.reduce((y, update, i) => {
+    const counts = rows.map((row) => Number(row.includes(names[i]!)));
+    return add(y, mul(update.forward(ids), tensor(Float32Array.from(counts), shape)));
+  }, layer.base_layer.forward(ids));
+}

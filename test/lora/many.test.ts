@@ -1,0 +1,284 @@
+// Many adapters on one base: switching, mixed batches, training side by side.
+import { equal, is, ok } from "uvu/assert";
+import { backward } from "../../src/autograd/backward.ts";
+import { noGrad } from "../../src/autograd/graph.ts";
+import { concat, reshape, slice } from "../../src/autograd/ops/index.ts";
+import type { LoraConfig } from "../../src/lora/config.ts";
+import { addLora, type Lora } from "../../src/lora/lora.ts";
+import { sideBySideLoss } from "../../src/lora/side_by_side.ts";
+import type { CausalLM } from "../../src/nn/causal_lm.ts";
+import { AdamW } from "../../src/nn/optim/index.ts";
+import { fromPretrained } from "../../src/nn/pretrained.ts";
+import { tensor } from "../../src/tensor/create.ts";
+import { manualSeed } from "../../src/tensor/philox.ts";
+import { scope } from "../../src/tensor/scope.ts";
+import type { Tensor } from "../../src/tensor/tensor.ts";
+import { fixtureFolder } from "../fixtures.ts";
+import { close, gpuTest, randomValues, runTests, theGpu, throwsLike } from "../gpu.ts";
+
+const load = (name: string) => fromPretrained(fixtureFolder(name));
+const batch = (rows: number, step: number) =>
+  tensor(
+    Int32Array.from({ length: rows * 9 }, (_, i) => (i * (7 + 2 * step) + 5) % 67),
+    [rows, 9],
+  );
+const run = async (model: CausalLM, ids: Tensor) =>
+  (await noGrad(() => model.call(ids)).data()) as Float32Array;
+
+const CONFIGS: Record<string, LoraConfig> = {
+  a: { r: 2, lora_alpha: 3, target_modules: "all-linear" },
+  b: {
+    r: 5,
+    lora_alpha: 20,
+    use_rslora: true,
+    target_modules: ["q_proj", "up_proj", "c_attn", "wte", "embed_tokens"],
+  },
+  c: { r: 8, lora_alpha: 4, lora_dropout: 0.3, target_modules: ["v_proj", "c_fc", "c_attn"] },
+};
+
+/** A model with three adapters whose B's are not zero. */
+async function three(base: string): Promise<{ model: CausalLM; lora: Lora }> {
+  manualSeed(1);
+  const model = await load(base);
+  const lora = addLora(model, CONFIGS.a, "a");
+  for (const name of ["b", "c"]) lora.addAdapter(name, CONFIGS[name]);
+  let seed = 5;
+  for (const { adapters } of lora.layers.values()) {
+    for (const update of adapters.values()) {
+      const key = update.sizes.isEmbedding ? "lora_A" : "lora_B";
+      update[key] = tensor(
+        randomValues(update[key].size, seed++, 0.3),
+        update[key].shape,
+      ).persist();
+    }
+  }
+  return { model, lora };
+}
+
+for (const base of ["llama-tiny", "gpt2-tiny"]) {
+  gpuTest(`M13 ${base}: rows of a mixed batch are what each adapter gives alone`, async () => {
+    const { model, lora } = await three(base);
+    model.eval();
+    const names = ["c", "__base__", "a", "b", "a", ["a", "b"]] as const;
+    const ids = batch(names.length, 1);
+    const mixed = (await noGrad(() =>
+      lora.withAdapterNames(names, () => model.call(ids)),
+    ).data()) as Float32Array;
+    const size = mixed.length / names.length;
+    for (const [i, name] of names.entries()) {
+      lora.setAdapter(name === "__base__" ? [] : name);
+      const alone = await run(model, slice(ids, 0, i, i + 1));
+      close(mixed.subarray(i * size, (i + 1) * size), alone, 1e-5, `row ${i}, ${name}`);
+    }
+    lora.setAdapter("a");
+    const after = await run(model, ids);
+    lora.setAdapter(["a"]);
+    equal(await run(model, ids), after, "the active adapters are as before");
+    model.dispose();
+  });
+
+  gpuTest(`${base}: trained side by side, each adapter is what it is alone`, async () => {
+    const steps = 6;
+    const settings = {
+      a: { ...CONFIGS.a, seed: 11, lr: 1e-2 },
+      c: { ...CONFIGS.c, seed: 12, lr: 3e-2 },
+      d: { ...CONFIGS.c, r: 1, lora_dropout: 0.1, seed: 13, lr: 1e-3 },
+    };
+    const configOf = ({ seed: _, lr: __, ...config }: (typeof settings)["a"]) =>
+      config as LoraConfig;
+    const alone = new Map<string, { losses: number[]; parameters: Float32Array[] }>();
+    for (const [name, own] of Object.entries(settings)) {
+      const model = await load(base);
+      manualSeed(own.seed);
+      const lora = addLora(model, configOf(own as never), name);
+      const optimizer = new AdamW(lora.parameters(), { lr: own.lr });
+      const losses: number[] = [];
+      for (let step = 0; step < steps; step++) {
+        using _ = scope();
+        const loss = model.loss(batch(2, step), batch(2, step + 1));
+        backward(loss);
+        optimizer.step();
+        optimizer.zeroGrad();
+        losses.push(await loss.item());
+      }
+      const parameters = await Promise.all(lora.parameters().map((p) => p.data()));
+      alone.set(name, { losses, parameters: parameters as Float32Array[] });
+      optimizer.dispose();
+      model.dispose();
+    }
+    const model = await load(base);
+    let lora: Lora | null = null;
+    for (const [name, own] of Object.entries(settings)) {
+      manualSeed(own.seed);
+      if (lora) lora.addAdapter(name, configOf(own as never));
+      else lora = addLora(model, configOf(own as never), name);
+    }
+    const names = Object.keys(settings);
+    lora!.setAdapter(names);
+    const optimizers = names.map(
+      (name) => new AdamW(lora!.parameters(name), { lr: settings[name as "a"].lr }),
+    );
+    const rows = ["d", "a", "c", "c", "a", "d"];
+    for (let step = 0; step < steps; step++) {
+      using _ = scope();
+      // Rows in any order; each adapter sees its own batch in order.
+      const pick = (t: Tensor) => {
+        const seen = new Map<string, number>();
+        const parts = rows.map((name) => {
+          const at = seen.get(name) ?? 0;
+          seen.set(name, at + 1);
+          return slice(t, 0, at, at + 1);
+        });
+        return concat(parts, 0);
+      };
+      const { total, losses } = sideBySideLoss(
+        lora!,
+        model,
+        pick(batch(2, step)),
+        pick(batch(2, step + 1)),
+        rows,
+      );
+      backward(reshape(total, []));
+      for (const optimizer of optimizers) {
+        optimizer.step();
+        optimizer.zeroGrad();
+      }
+      for (const name of names) {
+        const got = await losses.get(name)!.item();
+        const expected = alone.get(name)!.losses[step]!;
+        ok(
+          Math.abs(got - expected) < 2e-5 * (1 + expected),
+          `${name} in step ${step}: ${got}, alone ${expected}`,
+        );
+      }
+    }
+    for (const name of names) {
+      for (const [i, p] of lora!.parameters(name).entries()) {
+        close(await p.data(), alone.get(name)!.parameters[i]!, 2e-4, `${name}: parameter ${i}`);
+      }
+    }
+    for (const optimizer of optimizers) optimizer.dispose();
+    model.dispose();
+  });
+}
+
+gpuTest("M14: switching, blending and other scales build no pipeline", async () => {
+  const { model, lora } = await three("llama-tiny");
+  model.eval();
+  const device = theGpu().device;
+  const make = device.createComputePipeline.bind(device);
+  let made = 0;
+  device.createComputePipeline = (descriptor) => {
+    made += 1;
+    return make(descriptor);
+  };
+  const ids = batch(4, 1);
+  const both = async () => {
+    lora.setAdapter("a");
+    const first = await run(model, ids);
+    await noGrad(() =>
+      lora.withAdapterNames(["a", "b", "c", "__base__"], () => model.call(ids)),
+    ).data();
+    return first;
+  };
+  const before = await both();
+  made = 0;
+  lora.setAdapter("a");
+  for (const scale of [0.5, -2, 0]) {
+    for (const layer of lora.layers.values()) {
+      for (const update of layer.active) update.scaling *= scale || 1;
+    }
+    await run(model, ids);
+  }
+  for (const layer of lora.layers.values()) for (const update of layer.active) update.scaling /= -1;
+  equal(await both(), before, "A → other scales → A, bit for bit");
+  await noGrad(() =>
+    lora.withAdapterNames([["a", "b"], "c", ["c", "a"], "b"], () => model.call(ids)),
+  ).data();
+  is(made, 0, "pipelines");
+  device.createComputePipeline = make;
+  model.dispose();
+});
+
+gpuTest("M4: names, switching, deleting; state is restored whatever happens", async () => {
+  const model = await load("llama-tiny");
+  model.eval();
+  const ids = batch(2, 1);
+  const base = await run(model, ids);
+  const own = model.parameters().length;
+  const lora = addLora(model, CONFIGS.a, "a");
+  const refused = (fn: () => unknown, ...parts: string[]) => throwsLike(fn, "ValueError", ...parts);
+  refused(() => lora.addAdapter("a"), "addAdapter: name must be a new one, got a, which is taken");
+  refused(
+    () => lora.addAdapter("a.b"),
+    'name must be a name without dots, slashes and blanks that is not __base__, got "a.b"',
+  );
+  refused(() => lora.addAdapter("__base__"), "name must be");
+  refused(() => lora.setAdapter("x"), "the adapter must be one of a, got x");
+  refused(() => lora.deleteAdapter("x"), "the adapter must be one of a, got x");
+  refused(() => lora.withAdapterNames(["a", "x"], () => 0), "the adapter must be one of a, got x");
+  throwsLike(
+    () => lora.withAdapterNames(["a"], () => model.call(ids)),
+    "ShapeError",
+    "adapterNames must be 2 names",
+  );
+  equal(await run(model, ids), base, "after the error no rows are set");
+  lora.addAdapter("q_proj", { modules_to_save: ["lm_head"] });
+  lora.addAdapter("m", { modules_to_save: ["lm_head"], use_dora: true });
+  refused(
+    () => lora.setAdapter(["q_proj", "m"]),
+    "names must be at most one with a copy of lm_head, got q_proj, m",
+  );
+  refused(() => lora.withAdapterNames(["m", "a"], () => 0), "got m, with DoRA");
+  refused(
+    () => lora.withAdapterNames(["q_proj", "a"], () => 0),
+    "got q_proj, with modules_to_save",
+  );
+  lora.addAdapter("with_bias", { bias: "all" });
+  refused(
+    () => lora.addAdapter("two", { bias: "lora_only" }),
+    "bias must be none, for with_bias trains the biases of the base already",
+  );
+  equal(lora.adapters, ["a", "q_proj", "m", "with_bias"]);
+  let inside: Float32Array | null = null;
+  try {
+    lora.withoutAdapters(() => {
+      inside = null;
+      throw new Error("out");
+    });
+  } catch {}
+  ok(inside === null);
+  const all = lora.parameters("a");
+  ok(all.every((p) => p.requiresGrad));
+  lora.setAdapter("q_proj");
+  ok(
+    all.every((p) => !p.requiresGrad),
+    "the others are frozen",
+  );
+  lora.merge();
+  refused(() => lora.setAdapter("a"), "setAdapter: the adapters must be not merged");
+  refused(() => lora.addAdapter("n"), "addAdapter: the adapters must be not merged");
+  refused(() => lora.deleteAdapter("m"), "deleteAdapter: the adapters must be not merged");
+  refused(
+    () => lora.withAdapterNames(["a", "a"], () => 0),
+    "withAdapterNames: the adapters must be not merged",
+  );
+  lora.unmerge();
+  for (const name of lora.adapters) lora.deleteAdapter(name);
+  equal(await run(model, ids), base);
+  is(model.parameters().length, own);
+  model.dispose();
+});
+
+gpuTest("M10: a tied embedding merged for good gives the head a copy of its own", async () => {
+  const { model, lora } = await three("gpt2-tiny");
+  lora.setAdapter("b");
+  model.eval();
+  const ids = batch(2, 1);
+  const adapted = await run(model, ids);
+  lora.mergeAndUnload();
+  close(await run(model, ids), adapted, 1e-5, "merged for good");
+  model.dispose();
+});
+
+runTests();
