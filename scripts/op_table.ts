@@ -50,6 +50,7 @@ const CALLS: Record<string, (t: Tensor) => Result> = {
   linear: (t) => ops.linear(t, ones([4, 4])),
   linearCrossEntropy: (t) => ops.linearCrossEntropy(t, ones([4, 4]), null, ids()),
   loraLinear: (t) => ops.loraLinear(t, ones([4, 4]), null, ones([2, 4]), ones([4, 2])),
+  loraMixed: (t) => mixed(t, ones([4, 4])),
   matmul: (t) => ops.matmul(t, ones([4, 4])),
   permute: (t) => ops.permute(t, [1, 0]),
   reshape: (t) => ops.reshape(t, [16]),
@@ -68,8 +69,25 @@ const WEIGHTS: Record<string, (t: Tensor) => Result> = {
   linear: (t) => ops.linear(ones([4, 4]), t),
   linearCrossEntropy: (t) => ops.linearCrossEntropy(ones([4, 4]), t, null, ids()),
   loraLinear: (t) => ops.loraLinear(ones([4, 4]), t, null, ones([2, 4]), ones([4, 2])),
+  loraMixed: (t) => mixed(ones([4, 4]), t),
   matmul: (t) => ops.matmul(ones([4, 4]), t),
 };
+
+function mixed(x: Tensor, weight: Tensor): Tensor {
+  const plan = {
+    transposed: false,
+    terms: [{ scale: 1, p: 0, key: [0, 0] as const }],
+    rows: [[0]],
+  };
+  return ops.loraMixed(
+    ops.reshape(x, [1, 4, 4]),
+    weight,
+    null,
+    [ones([2, 4])],
+    [ones([4, 2])],
+    plan,
+  );
+}
 
 const ids = (): Tensor => zeros([4], "i32");
 

@@ -40,7 +40,7 @@ const rule = op("lora_mixed", {
     if (dx) mixedBackwardX(dS!, dx, mixed);
     return [
       dx ? dx.view(x.shape) : null,
-      needsW ? loraLinearBackwardWeight(dy, x, transposed) : null,
+      needsW ? loraLinearBackwardWeight(dy, x, transposed, {}) : null,
       needsBias
         ? foldForward("lora_mixed", "sum", dy, foldOf(dy.shape, 0, dy.rank - 1), [dy.shape.at(-1)!])
         : null,
