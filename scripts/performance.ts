@@ -17,6 +17,9 @@ interface LargeRow {
   gflops?: number | null;
 }
 
+/** Of times whose quartiles lie further from the median than this, something else had its part: not shown. */
+const MOST_SPREAD = 0.1;
+
 /** Libraries by their column. */
 const COLUMNS = {
   tfjs: "TensorFlow.js, WebGPU",
@@ -108,9 +111,8 @@ function milliseconds(ms: number | null): string {
 
 /** The layer alone in milliseconds; with a low-rank update as a multiple of it, fused and from plain ops. */
 function shapesTable(rows: readonly Result[]): string {
-  const found = new Map(
-    rows.filter(({ op }) => op === "lora_shapes").map((r) => [r.name, r] as const),
-  );
+  const calm = rows.filter(({ op, spread }) => op === "lora_shapes" && spread <= MOST_SPREAD);
+  const found = new Map(calm.map((r) => [r.name, r] as const));
   const places = [...found.keys()].flatMap((name) => name.match(/^(.*), merged$/)?.[1] ?? []);
   if (places.length === 0) return "";
   const ranks = [4, 8, 16, 64];

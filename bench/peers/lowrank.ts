@@ -107,8 +107,16 @@ function gpt(work: Kind<"gpt">, inputs: Inputs): Part {
   const r = sizes.r;
   const adapters =
     r > 0 && addLora(model, { r, lora_alpha: r * scale, target_modules: "all-linear" });
-  if (adapters)
-    model.loadStateDict(new Map([...model.stateDict(), ...adapterState(model, inputs)]));
+  if (adapters) {
+    for (const [path, layer] of adapters.layers) {
+      const at = path.replace("transformer.", "");
+      for (const kind of ["A", "B"]) {
+        const value = inputs.get(`${at}.${kind}`)!;
+        layer.adapters.get("default")!.setParameter(`lora_${kind}`, value);
+        value.requiresGrad = true;
+      }
+    }
+  }
   const optimizer = new AdamW((adapters || model).parameters(), { lr, weightDecay });
   const [ids, targets] = [inputs.get("ids")!, inputs.get("targets")!];
   const step = (): Tensor => {
@@ -132,12 +140,4 @@ function gpt(work: Kind<"gpt">, inputs: Inputs): Part {
       return [Float32Array.from(losses)];
     },
   };
-}
-
-/** The case's A and B by the names that they have in the model. */
-function* adapterState(model: GPT2LMHeadModel, inputs: Inputs): Generator<[string, Tensor]> {
-  for (const name of model.stateDict().keys()) {
-    const found = name.match(/^transformer\.(.+)\.default\.lora_([AB])$/);
-    if (found) yield [name, inputs.get(`${found[1]}.${found[2]}`)!];
-  }
 }

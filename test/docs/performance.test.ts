@@ -40,6 +40,19 @@ test("ratios are those of the run that both were in, of the newest one", () => {
   ok(section.includes("| gemm | 2.00 | 5.0 | 2.0 × | cannot |  | 0.50 × |"), section);
 });
 
+test("times that something else disturbed are not shown", () => {
+  const shape = (name: string, wallTimeMs: number, spread: number) => ({
+    op: "lora_shapes",
+    name: `128 tokens, ${name}`,
+    wallTimeMs,
+    spread,
+    shareOfPeak: 0.5,
+  });
+  const rows = [shape("merged", 2, 0.02), shape("r 4, fused", 3, 0.3), shape("r 4, unfused", 5, 0)];
+  const section = performanceSection([{ ...conditions("ops", "lavapipe", "a driver"), rows }]);
+  ok(section.includes("| 128 tokens | 2.00 | 50 % | ? / 2.50 |"), section);
+});
+
 test("of two files for one adapter the newer is shown", () => {
   const folder = mkdtempSync(join(tmpdir(), "lowrank-performance-"));
   const write = (name: string, content: object) =>
