@@ -2,10 +2,12 @@
 import { ValueError } from "../gpu/errors.ts";
 import type { CausalLM } from "../nn/causal_lm.ts";
 import type { AnyModule, Module } from "../nn/module.ts";
+import { packTogether } from "../nn/optim/arena.ts";
 import { randomState } from "../tensor/philox.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { type CompleteLoraConfig, completeConfig, type LoraConfig } from "./config.ts";
 import { decompose, decomposes } from "./decompose.ts";
+import { allFinite } from "./finite.ts";
 import { LoraLayer } from "./lora_layer.ts";
 import { SavedModule } from "./saved_module.ts";
 import type { Switches } from "./switches.ts";
@@ -133,6 +135,7 @@ export class Lora {
     }
     for (const [path, module] of plan.saved) this.savedAt(path, module).add(name);
     this.configs.set(name, config);
+    packTogether("addAdapter", this.ownParameters(name), "adapters");
     this.switches.streams.set(name, randomState());
     for (const p of this.parameters(name)) p.storage.category = "adapters";
     this.rememberBiases(name);
@@ -231,10 +234,14 @@ export class Lora {
   parameters(name?: string): Tensor[] {
     if (name === undefined) return this.activeAdapters.flatMap((n) => this.parameters(n));
     this.config(name);
+    return [...this.ownParameters(name), ...this.biases(name).values()];
+  }
+
+  /** What belongs to an adapter alone. */
+  private ownParameters(name: string): Tensor[] {
     const weights = [...this.layers.values()].flatMap((layer) => layer.adapters.get(name) ?? []);
     const copies = [...this.saved.values()].flatMap((s) => s.copies.get(name) ?? []);
-    const own = [...weights, ...copies].flatMap((module) => module.parameters());
-    return [...own, ...this.biases(name).values()];
+    return [...weights, ...copies].flatMap((module) => module.parameters());
   }
 
   /** Number of trained elements, of all elements, and their ratio. */
@@ -353,6 +360,54 @@ export class Lora {
     for (const layer of this.layers.values()) layer.merge();
   }
 
+  /**
+   * As `merge`, but reads the adapters and the merged weights and refuses what is not finite.
+   * @throws ValueError naming the layer; nothing is changed then
+   */
+  async mergeSafely(): Promise<void> {
+    const check = async (path: string, what: string, t: Tensor | null) => {
+      if (!t || allFinite(await t.rawBytes(), t.dtype)) return;
+      const facts = { arg: `${what} of ${path}`, expected: "finite", got: "infinity or NaN" };
+      throw new ValueError({ op: "mergeSafely", ...facts, hint: "Nothing was changed." });
+    };
+    for (const [path, { active }] of this.layers) {
+      for (const update of active) {
+        for (const [name, t] of update.namedParameters()) await check(path, name, t);
+      }
+    }
+    this.merge();
+    try {
+      for (const [path, { base_layer }] of this.layers) {
+        await check(path, "the merged weight", base_layer.weight);
+        if ("bias" in base_layer) await check(path, "the merged bias", base_layer.bias);
+      }
+    } catch (error) {
+      this.unmerge();
+      throw error;
+    }
+  }
+
+  /** Throws ValueError where an active adapter changes an embedding that is the output head too. */
+  checkHeadApart(op: string): void {
+    const path = this.tiedEmbedding();
+    if (path === null) return;
+    const hint = "Use `mergeAndUnload()` and `savePretrained`: the head gets weights of its own.";
+    const facts = { arg: path, expected: "apart from the output head", got: "its weights too" };
+    throw new ValueError({ op, ...facts, hint });
+  }
+
+  /** Runs a function while the model has its plain, perhaps merged, layers in the place of adapted ones. */
+  async asPlainModel<T>(fn: () => Promise<T>): Promise<T> {
+    for (const [path, layer] of this.layers) this.model.setModule(path, layer.base_layer);
+    for (const [path, wrapper] of this.saved) this.model.setModule(path, wrapper.current);
+    try {
+      return await fn();
+    } finally {
+      for (const [path, layer] of this.layers) this.model.setModule(path, layer);
+      for (const [path, wrapper] of this.saved) this.model.setModule(path, wrapper);
+    }
+  }
+
   /** Restores the weights of the base bit for bit. */
   unmerge(): void {
     for (const layer of this.layers.values()) layer.unmerge();
@@ -388,18 +443,22 @@ export class Lora {
     for (const name of this.adapters) this.deleteAdapter(name);
   }
 
-  /** Where an active adapter changes an embedding that is the output head too, the head gets its own copy. */
-  private untieHead(): void {
+  /** The path of an embedding that an active adapter changes and that is the output head too. */
+  private tiedEmbedding(): string | null {
     const model = this.model as unknown as Partial<CausalLM> & { lm_head?: Module | null };
-    if (!model.untieHead || model.lm_head) return;
+    if (!model.untieHead || model.lm_head) return null;
     const path = model.embeddingPath!.replace(/\.weight$/, "");
-    const embedding = this.layers.get(path) ?? this.saved.get(path);
-    const names = [
-      ...(this.layers.get(path)?.adapters ?? this.saved.get(path)?.copies ?? new Map()).keys(),
-    ];
-    if (!embedding || !names.some((name) => this.activeAdapters.includes(name))) return;
-    model.untieHead();
-    const head = model.lm_head as unknown as { weight: Tensor };
+    const owners = this.layers.get(path)?.adapters ?? this.saved.get(path)?.copies;
+    return this.activeAdapters.some((name) => owners?.has(name)) ? path : null;
+  }
+
+  /** Gives the head a copy of the embedding where an adapter is about to change that for good. */
+  private untieHead(): void {
+    const path = this.tiedEmbedding();
+    if (path === null) return;
+    const embedding = this.layers.get(path) ?? this.saved.get(path)!;
+    (this.model as unknown as CausalLM).untieHead();
+    const { lm_head: head } = this.model as unknown as { lm_head: { weight: Tensor } };
     head.weight.dispose();
     head.weight = embedding.weight.clone().persist();
   }

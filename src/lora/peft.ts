@@ -182,13 +182,17 @@ export async function loadAdapter(
   }
 }
 
-interface Read {
+export interface Read {
   planned: Planned;
   state: Map<string, Tensor>;
 }
 
 /** Reads a folder and checks it against a model, of which nothing is changed. */
-async function readAdapter(model: AnyModule, folder: string): Promise<Read> {
+export async function readAdapter(
+  model: AnyModule,
+  folder: string,
+  options: { compareBases?: boolean } = {},
+): Promise<Read> {
   const config = configFrom(`${folder}/${CONFIG_FILE}`, await readJson(`${folder}/${CONFIG_FILE}`));
   const file = `${folder}/${WEIGHTS_FILE}`;
   await checkNoPickle(folder, file);
@@ -209,7 +213,11 @@ async function readAdapter(model: AnyModule, folder: string): Promise<Read> {
   }
   if (problems.length > 0) throw refusal(folder, config.base_model_name_or_path, problems);
   const state = await loadSafetensors(file);
-  await checkBases(file, bases, state);
+  await checkBases(file, options.compareBases === false ? new Map() : bases, state);
+  for (const name of bases.keys()) {
+    state.get(name)?.dispose();
+    state.delete(name);
+  }
   return { planned, state };
 }
 
@@ -287,13 +295,18 @@ async function fill(lora: Lora, name: string, { planned, state }: Read): Promise
   try {
     lora.put(name, planned);
     await lora.decompose(name);
-    using _ = scope();
-    const own = peftStateDict(lora, name);
-    for (const [at, t] of state) {
-      const values = noGrad(() => cast(t, "f32"));
-      copyStorage(values.storage, own[at]!.storage, own[at]!.bytes);
-    }
+    fillValues(lora, name, state);
   } finally {
     for (const t of state.values()) t.dispose();
+  }
+}
+
+/** Copies read values into an adapter. */
+export function fillValues(lora: Lora, name: string, state: ReadonlyMap<string, Tensor>): void {
+  using _ = scope();
+  const own = peftStateDict(lora, name);
+  for (const [at, t] of state) {
+    const values = noGrad(() => cast(t, "f32"));
+    copyStorage(values.storage, own[at]!.storage, own[at]!.bytes);
   }
 }

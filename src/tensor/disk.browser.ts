@@ -11,11 +11,13 @@ function refuse(path: unknown): never {
 }
 
 export {
+  refuse as copyFile,
   refuse as dirname,
   refuse as existsSync,
   refuse as freemem,
   refuse as mkdir,
   refuse as open,
+  refuse as readdir,
   refuse as readFile,
   refuse as rename,
   refuse as rm,

@@ -6,6 +6,7 @@ import { concat, reshape, slice } from "../../src/autograd/ops/index.ts";
 import type { LoraConfig } from "../../src/lora/config.ts";
 import { addLora, type Lora } from "../../src/lora/lora.ts";
 import { sideBySideLoss } from "../../src/lora/side_by_side.ts";
+import { swapAdapter } from "../../src/lora/swap.ts";
 import type { CausalLM } from "../../src/nn/causal_lm.ts";
 import { AdamW } from "../../src/nn/optim/index.ts";
 import { fromPretrained } from "../../src/nn/pretrained.ts";
@@ -269,6 +270,39 @@ gpuTest("M4: names, switching, deleting; state is restored whatever happens", as
   is(model.parameters().length, own);
   model.dispose();
 });
+
+gpuTest(
+  "M14: an adapter's values take another's place in one copy, A → B → A bit for bit",
+  async () => {
+    const model = await load("llama-tiny");
+    const config = { r: 3, init_lora_weights: false, target_modules: "all-linear" };
+    const lora = addLora(model, { ...config, lora_alpha: 2 }, "a");
+    lora.addAdapter("b", { ...config, lora_alpha: 7 });
+    lora.addAdapter("spare", { ...config, lora_alpha: 2 });
+    model.eval();
+    const ids = batch(2, 1);
+    const a = await run(model, ids);
+    lora.setAdapter("b");
+    const b = await run(model, ids);
+    lora.setAdapter("a");
+    is(swapAdapter(lora, "spare", "a"), 1, "copies");
+    is(swapAdapter(lora, "a", "b"), 1, "copies");
+    equal(await run(model, ids), b);
+    const optimizer = new AdamW(lora.parameters("a"), { lr: 1e-2 });
+    is(swapAdapter(lora, "a", "spare"), 1, "into an optimiser's memory too");
+    equal(await run(model, ids), a);
+    lora.addAdapter("other", { r: 2, target_modules: ["q_proj"] });
+    throwsLike(
+      () => swapAdapter(lora, "a", "other"),
+      "ValueError",
+      "swapAdapter: other must be of the names and shapes of a",
+      "q_proj.lora_A",
+    );
+    equal(await run(model, ids), a);
+    optimizer.dispose();
+    model.dispose();
+  },
+);
 
 gpuTest("M10: a tied embedding merged for good gives the head a copy of its own", async () => {
   const { model, lora } = await three("gpt2-tiny");

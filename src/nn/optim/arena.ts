@@ -146,6 +146,31 @@ export function packed(
   return segments;
 }
 
+/**
+ * Moves tensors of f32 side by side into one buffer, or into as few as the device's bindings allow:
+ * values and shapes stay. What lies together is read, written and exchanged with one command.
+ */
+export function packTogether(
+  op: string,
+  tensors: readonly Tensor[],
+  category: MemoryCategory,
+): void {
+  const { maxBufferSize, maxStorageBufferBindingSize } = gpu(op).limits;
+  const limit = Math.min(maxBufferSize, maxStorageBufferBindingSize);
+  for (const members of portions(tensors, limit)) {
+    const offsets = [0];
+    for (const t of members) offsets.push(offsets.at(-1)! + paddedBytes(t));
+    const flat = zeros([offsets.at(-1)! / 4]);
+    flat.storage.category = category;
+    for (const [i, t] of members.entries()) {
+      const storage = flat.storage.slice(offsets[i]!, t.bytes);
+      copyStorage(t.storage, storage, t.bytes);
+      t.rebind(storage);
+    }
+    flat.dispose();
+  }
+}
+
 function portions(list: readonly Tensor[], limit: number): Tensor[][] {
   const all: Tensor[][] = [];
   let bytes = Infinity;
