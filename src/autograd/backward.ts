@@ -1,4 +1,5 @@
 // backward(): walks the graph from a result to its leaves and sums the gradients.
+import { type Gpu, gpu } from "../gpu/device.ts";
 import { GradError } from "../gpu/errors.ts";
 import { accumulate } from "../kernels/accumulate.ts";
 import { checkDType, checkShapeIs, checkTensor } from "../kernels/check.ts";
@@ -47,10 +48,22 @@ export function backward(y: Tensor, options: BackwardOptions = {}): void {
   }
   noGrad(() => {
     using _ = scope();
-    const dy = gradient ? gradient.view(gradient.shape) : ones(y.shape);
+    const dy = (gradient ?? one()).view(y.shape);
     if (y.node) walk(y.node as Result, dy, retainGraph);
     else addToLeaf(y, dy);
   });
+}
+
+const seeds = new WeakMap<Gpu, Tensor>();
+
+/** A 1, uploaded once: the gradient of a result with respect to itself. */
+function one(): Tensor {
+  const device = gpu("backward");
+  const known = seeds.get(device);
+  if (known) return known;
+  const made = ones([1]).persist();
+  seeds.set(device, made);
+  return made;
 }
 
 function walk(root: Result, dy: Tensor, retainGraph: boolean): void {

@@ -109,8 +109,8 @@ export class Gpu {
   }
 
   /** Waits until all work recorded so far has run; throws what went wrong on the way. */
-  async sync(): Promise<void> {
-    await this.stream.sync();
+  sync(): Promise<void> {
+    return this.stream.sync();
   }
 
   /**

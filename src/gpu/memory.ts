@@ -18,6 +18,13 @@ export const MEMORY_CATEGORIES = [
 
 type Bytes = Record<MemoryCategory, number>;
 
+/** How far the total and each category rose above where they had been, and each when the total was highest. */
+export interface Rise {
+  total: number;
+  peak: Readonly<Bytes>;
+  atPeak: Readonly<Bytes>;
+}
+
 /** Bytes of one category. */
 export interface MemoryUse {
   /** In use now. */
@@ -53,6 +60,15 @@ function none(): Bytes {
   return Object.fromEntries(MEMORY_CATEGORIES.map((c) => [c, 0])) as Bytes;
 }
 
+const minus = (a: Bytes, b: Bytes) => combine(a, b, -1);
+const plus = (a: Bytes, b: Bytes) => combine(a, b, 1);
+
+function combine(a: Readonly<Bytes>, b: Readonly<Bytes>, sign: 1 | -1): Bytes {
+  const sum = { ...a };
+  for (const c of MEMORY_CATEGORIES) sum[c] += sign * b[c];
+  return sum;
+}
+
 /** Counts bytes by category. The total's peak comes with what each category had at that moment. */
 export class Ledger {
   total = 0;
@@ -85,6 +101,30 @@ export class Ledger {
     Object.assign(this.atPeak, this.live);
   }
 
+  /** Runs a function and says how far the account rose meanwhile, at most. */
+  measureRise<T>(fn: () => T): { result: T; rise: Rise } {
+    const before: Rise = {
+      total: this.totalPeak,
+      peak: { ...this.peak },
+      atPeak: { ...this.atPeak },
+    };
+    const [total, live] = [this.total, { ...this.live }];
+    this.resetPeak();
+    try {
+      const result = fn();
+      const [peak, atPeak] = [minus(this.peak, live), minus(this.atPeak, live)];
+      return { result, rise: { total: this.totalPeak - total, peak, atPeak } };
+    } finally {
+      this.raise(before);
+    }
+  }
+
+  /** Counts such a rise again, from where the account is now. */
+  noteRise({ total, peak, atPeak }: Rise): void {
+    const { live } = this;
+    this.raise({ total: this.total + total, peak: plus(live, peak), atPeak: plus(live, atPeak) });
+  }
+
   use(): Pick<MemoryReport, "categories" | "total"> {
     const of = (c: MemoryCategory): MemoryUse => ({
       live: this.live[c],
@@ -97,6 +137,14 @@ export class Ledger {
       ) as MemoryReport["categories"],
       total: { live: this.total, peak: this.totalPeak, atPeak: this.totalPeak },
     };
+  }
+
+  /** Peaks become at least these. */
+  private raise({ total, peak, atPeak }: Rise): void {
+    for (const c of MEMORY_CATEGORIES) this.peak[c] = Math.max(this.peak[c], peak[c]);
+    if (total <= this.totalPeak) return;
+    this.totalPeak = total;
+    Object.assign(this.atPeak, atPeak);
   }
 
   private count(category: MemoryCategory, bytes: number): void {

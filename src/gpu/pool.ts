@@ -8,6 +8,7 @@ import {
   MEMORY_CATEGORIES,
   type MemoryCategory,
   type MemoryReport,
+  type Rise,
 } from "./memory.ts";
 
 /** One GPU buffer, owned by the pool. */
@@ -89,12 +90,7 @@ export class Pool {
     this.check(op, bytes);
     const size = sizeClass(bytes);
     const block = this.free.get(size)?.pop() ?? this.create(op, size);
-    block.tenant = ++this.tenants;
-    block.op = op;
-    block.category = "workspace";
-    this.inUse.add(block);
-    this.ledger.add("workspace", size);
-    if (this.bytesLive > this.mostLive) this.mostLive = this.bytesLive;
+    this.hold(op, block);
     return block;
   }
 
@@ -158,6 +154,25 @@ export class Pool {
     else this.free.set(block.bytes, [block]);
   }
 
+  /** Takes free blocks out of circulation for `op`: they are in use until `release()`. */
+  withdraw(op: string, blocks: Iterable<Block>): void {
+    for (const block of blocks) {
+      const list = this.free.get(block.bytes)!;
+      list.splice(list.indexOf(block), 1);
+      this.hold(op, block);
+    }
+  }
+
+  /** Runs a function and says by how much the memory in use rose meanwhile, at most. */
+  measureRise<T>(fn: () => T): { result: T; rise: Rise } {
+    return this.ledger.measureRise(fn);
+  }
+
+  /** Counts a rise again: that of a replay, which uses memory without asking for it. */
+  noteRise(rise: Rise): void {
+    this.ledger.noteRise(rise);
+  }
+
   /** Destroys all free buffers. */
   trim(): void {
     if (this.buffersReserved === this.buffersLive) return;
@@ -175,6 +190,15 @@ export class Pool {
 
   resetPeak(): void {
     this.ledger.resetPeak();
+  }
+
+  private hold(op: string, block: Block): void {
+    block.tenant = ++this.tenants;
+    block.op = op;
+    block.category = "workspace";
+    this.inUse.add(block);
+    this.ledger.add("workspace", block.bytes);
+    if (this.bytesLive > this.mostLive) this.mostLive = this.bytesLive;
   }
 
   private create(op: string, size: number): Block {

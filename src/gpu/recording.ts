@@ -11,10 +11,17 @@ export function currentValue(scalar: Scalar): number {
   return typeof scalar === "number" ? scalar : scalar();
 }
 
+/** A part of a block that counts how often it was written. */
+export interface Written {
+  readonly block: Block;
+  touch(): void;
+}
+
 export class Recording {
-  private readonly commands: (() => void)[] = [];
-  /** The blocks that commands name, each with who held it when it was first named. */
+  readonly commands: (() => void)[] = [];
+  /** The blocks that commands name, each with the tenant that it had first. */
   readonly tenants = new Map<Block, number>();
+  readonly written = new Set<Written>();
 
   /** @param refusesUploads  off for a trial run, which may still make tables and other constants */
   constructor(readonly refusesUploads: boolean) {}
@@ -25,11 +32,6 @@ export class Recording {
     for (const block of blocks) {
       if (!this.tenants.has(block)) this.tenants.set(block, block.tenant);
     }
-  }
-
-  /** Does everything again. */
-  replay(): void {
-    for (const command of this.commands) command();
   }
 }
 
@@ -42,7 +44,7 @@ export function activeRecording(): Recording | null {
 
 /** Runs a function and records what it encodes. */
 export function record<T>(recording: Recording, fn: () => T): T {
-  refuseCapture("capture", "Capture the outer function alone.");
+  refuseCapture("capture", "the call", "Capture the outer function alone.");
   active = recording;
   try {
     return fn();
@@ -61,13 +63,16 @@ export function replayed(action: () => void): void {
 }
 
 /** Throws CaptureError while a step is being captured: for what a replay could not do again. */
-export function refuseCapture(op: string, hint: string): void {
+export function refuseCapture(op: string, arg: string, hint: string): void {
   if (!active) return;
-  throw new CaptureError({
-    op,
-    arg: "the call",
-    expected: "outside of a captured function",
-    got: "one inside",
-    hint,
-  });
+  const expected = "outside of a captured function";
+  throw new CaptureError({ op, arg, expected, got: "one inside", hint });
+}
+
+/** Throws CaptureError while a step is being recorded whose uploads a replay would not repeat. */
+export function refuseUpload(op: string): void {
+  if (!active?.refusesUploads) return;
+  const hint =
+    "Its bytes would be the same in every replay: make it before, and `x.set(values)` between.";
+  refuseCapture(op, "the upload", hint);
 }

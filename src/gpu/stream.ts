@@ -5,7 +5,7 @@ import { Failures } from "./failures.ts";
 import { ParamRing } from "./param_ring.ts";
 import type { Block, Pool } from "./pool.ts";
 import type { Profiler } from "./profiler.ts";
-import { activeRecording, refuseCapture } from "./recording.ts";
+import { activeRecording, refuseCapture, refuseUpload } from "./recording.ts";
 import { Staging } from "./staging.ts";
 import { patiently } from "./wait.ts";
 
@@ -97,9 +97,7 @@ export class Stream {
   /** Uploads bytes (a multiple of 4). Work that was recorded before sees the old contents. */
   write(block: Block, offset: number, bytes: Uint8Array<ArrayBuffer>): void {
     this.throwFailure("write");
-    if (activeRecording()?.refusesUploads) {
-      refuseCapture("write", "What is uploaded there would stay the same in every replay.");
-    }
+    refuseUpload("write");
     if (bytes.byteLength === 0) return;
     if (block.lastUse === this.serial) this.flush();
     this.device.queue.writeBuffer(block.buffer, offset, bytes);
@@ -120,7 +118,12 @@ export class Stream {
   }
 
   /** Reads `bytes` (a multiple of 4) of a buffer, after all work recorded so far. */
-  async read(block: Block, offset: number, bytes: number): Promise<ArrayBuffer> {
+  read(block: Block, offset: number, bytes: number): Promise<ArrayBuffer> {
+    refuseCapture("read", "the read", "Read what the captured step returns.");
+    return this.readBack(block, offset, bytes);
+  }
+
+  private async readBack(block: Block, offset: number, bytes: number): Promise<ArrayBuffer> {
     this.throwFailure("read");
     if (bytes === 0) return new ArrayBuffer(0);
     const target = this.staging.take(bytes);
@@ -142,7 +145,12 @@ export class Stream {
   }
 
   /** Resolves when everything recorded so far has run; rejects with what went wrong on the way. */
-  async sync(): Promise<void> {
+  sync(): Promise<void> {
+    refuseCapture("sync", "the wait", "Wait after the captured step was called.");
+    return this.settled();
+  }
+
+  private async settled(): Promise<void> {
     this.flush();
     try {
       await patiently(this.device.queue.onSubmittedWorkDone(), this.naps);

@@ -26,29 +26,39 @@ export interface AdamWNumbers {
   step: number;
 }
 
-/** Moves parameter, m and v by one step, in place. */
-export function adamwStep(tensors: AdamWTensors, numbers: AdamWNumbers): void {
+/**
+ * Moves parameter, m and v by one step, in place.
+ * @param numbers  a function is asked again at each replay of a captured step
+ */
+export function adamwStep(
+  tensors: AdamWTensors,
+  numbers: AdamWNumbers | (() => AdamWNumbers),
+): void {
   const { parameter } = tensors;
   for (const arg of ["gradient", "m", "v"] as const) {
     checkShapeIs("adamw_step", arg, tensors[arg], parameter.shape);
   }
-  const { lr, eps, weightDecay, step } = numbers;
-  const [beta1, beta2] = numbers.betas;
   const n4 = Math.ceil(parameter.size / 4);
   const { constants, groups } = dealt("adamw_step", n4);
+  const now = typeof numbers === "function" ? numbers : () => numbers;
   kernel.run("adamw_step", {
     tensors: { ...tensors },
-    params: {
-      n4,
-      beta2,
-      rest1: 1 - beta1,
-      rest2: 1 - beta2,
-      keep: 1 - lr * weightDecay,
-      rate: lr / (1 - beta1 ** step),
-      root: Math.sqrt(1 - beta2 ** step),
-      eps,
-    },
+    params: () => paramsOf(n4, now()),
     constants,
     groups,
   });
+}
+
+function paramsOf(n4: number, { lr, betas, eps, weightDecay, step }: AdamWNumbers) {
+  const [beta1, beta2] = betas;
+  return {
+    n4,
+    beta2,
+    rest1: 1 - beta1,
+    rest2: 1 - beta2,
+    keep: 1 - lr * weightDecay,
+    rate: lr / (1 - beta1 ** step),
+    root: Math.sqrt(1 - beta2 ** step),
+    eps,
+  };
 }

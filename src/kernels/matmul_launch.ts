@@ -6,6 +6,7 @@ import { accumulate } from "./accumulate.ts";
 import { grid, ownKernel } from "./kernel.ts";
 import type { MatmulOptions } from "./matmul.ts";
 import { chooseVariant, type MatmulChoice, type MatmulWork } from "./matmul_variant.ts";
+import type { NamedScalars } from "./params.ts";
 import { foldForward } from "./reduce.ts";
 
 const naive = ownKernel("matmul.naive");
@@ -45,7 +46,7 @@ interface Work {
   options: MatmulOptions;
   splits: number;
   tile: number;
-  params: Record<string, number>;
+  params: NamedScalars;
   constants: Record<string, number>;
 }
 

@@ -3,8 +3,9 @@ import { ValueError } from "../gpu/errors.ts";
 import { activeRecording, currentValue, type Scalar } from "../gpu/recording.ts";
 import type { Field } from "./wgsl_file.ts";
 
-/** Values for every field. A function stands for a number that may differ in each replay. */
-export type ParamValues = Readonly<Record<string, Scalar>>;
+/** Values for every field. A function stands for what may differ in each replay: a number, or all of them. */
+export type ParamValues = NamedScalars | (() => NamedScalars);
+export type NamedScalars = Readonly<Record<string, Scalar>>;
 
 /** Words in the order of the fields, and what packs them anew where a value may change. */
 export interface Packed {
@@ -28,12 +29,13 @@ export class Params {
     }
     const words = new Words(this.fields.length);
     this.fill(entry, words, values);
-    const changes = Object.values(values).some((v) => typeof v === "function");
-    return { words: words.u32, repack: changes ? () => this.fill(entry, words, values) : null };
+    const repack = mayChange(values) ? () => this.fill(entry, words, values) : null;
+    return { words: words.u32, repack };
   }
 
-  private fill(entry: string, words: Words, values: ParamValues): void {
+  private fill(entry: string, words: Words, given: ParamValues): void {
     const { fields } = this;
+    const values = typeof given === "function" ? given() : given;
     for (let i = 0; i < fields.length; i++) {
       const { name, type } = fields[i]!;
       const scalar = values[name];
@@ -42,15 +44,20 @@ export class Params {
       if (type === "f32") words.f32[i] = value;
       else words.u32[i] = value;
     }
-    let given = 0;
-    for (const _ in values) given += 1;
-    if (given > fields.length) throw this.wrong(entry, Object.keys(values).join(", "));
+    let count = 0;
+    for (const _ in values) count += 1;
+    if (count > fields.length) throw this.wrong(entry, Object.keys(values).join(", "));
   }
 
   private wrong(entry: string, got: string): ValueError {
     const expected = `exactly ${this.fields.map((f) => f.name).join(", ") || "none"}`;
     return new ValueError({ op: entry, arg: "params", expected, got });
   }
+}
+
+function mayChange(values: ParamValues): boolean {
+  if (typeof values === "function") return true;
+  return Object.values(values).some((value) => typeof value === "function");
 }
 
 /** The same bytes as integers and as floats. */

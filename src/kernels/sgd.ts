@@ -22,18 +22,25 @@ export interface SGDNumbers {
   weightDecay: number;
 }
 
-/** Moves parameter and velocity by one step, in place. */
-export function sgdStep(tensors: SGDTensors, numbers: SGDNumbers): void {
+/**
+ * Moves parameter and velocity by one step, in place.
+ * @param numbers  a function is asked again at each replay of a captured step
+ */
+export function sgdStep(tensors: SGDTensors, numbers: SGDNumbers | (() => SGDNumbers)): void {
   const { parameter, gradient, velocity, clip } = tensors;
   checkShapeIs("sgd_step", "gradient", gradient, parameter.shape);
   if (velocity) checkShapeIs("sgd_step", "velocity", velocity, parameter.shape);
   const n4 = Math.ceil(parameter.size / 4);
   const { constants, groups } = dealt("sgd_step", n4);
-  const { lr, momentum, nesterov, weightDecay: decay } = numbers;
+  const now = typeof numbers === "function" ? numbers : () => numbers;
   kernel.run(velocity ? "sgd_momentum" : "sgd_step", {
     tensors: { parameter, gradient, clip, ...(velocity ? { velocity } : {}) },
-    params: { n4, lr, decay, momentum, nesterov: Number(nesterov) },
+    params: () => paramsOf(n4, now()),
     constants,
     groups,
   });
+}
+
+function paramsOf(n4: number, { lr, momentum, nesterov, weightDecay: decay }: SGDNumbers) {
+  return { n4, lr, decay, momentum, nesterov: Number(nesterov) };
 }

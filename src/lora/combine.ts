@@ -1,7 +1,7 @@
 // How several adapters become one: PEFT's rules for weighted sums of their factors or of their updates.
 // All of it runs on the CPU in float64, on values that were read back; the weights w carry the scales.
 import { ValueError } from "../gpu/errors.ts";
-import { nextKey, philox4x32 } from "../tensor/philox.ts";
+import { nextKeyWords, philox4x32 } from "../tensor/philox.ts";
 
 export type CombinationType =
   | "linear"
@@ -88,7 +88,7 @@ function largestOf(t: Float64Array, density: number): Float64Array {
 /** Each value with probability `density`, divided by it (Yu et al. 2023, arXiv 2311.03099). */
 function randomOf(t: Float64Array, density: number): Float64Array {
   if (density >= 1) return t;
-  const key = nextKey();
+  const key = nextKeyWords();
   return t.map((v, i) => {
     const word = philox4x32([Math.floor(i / 4), 0, 0, 0], key)[i % 4]!;
     return word < density * 2 ** 32 ? v / density : 0;

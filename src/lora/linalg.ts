@@ -1,6 +1,6 @@
 // Small dense factorisations in float64: QR, SVD, and the leading part of an SVD by random projection.
 // A matrix is a list of its columns, each in memory of its own: what these methods walk along.
-import { nextKey, philox4x32 } from "../tensor/philox.ts";
+import { nextKeyWords, philox4x32 } from "../tensor/philox.ts";
 
 export type Columns = Float64Array[];
 
@@ -209,7 +209,7 @@ export function leadingSvd(M: Columns, r: number, iterations: number): Svd {
 
 /** Normal numbers from `manualSeed`'s stream. */
 function gaussian(rows: number, columns: number): Columns {
-  const key = nextKey();
+  const key = nextKeyWords();
   return Array.from({ length: columns }, (_, j) =>
     Float64Array.from({ length: rows }, (_, i) => {
       const [a, b] = philox4x32([i, j, 0, 0], key);

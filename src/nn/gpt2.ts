@@ -121,8 +121,9 @@ class GPT2Model extends Module<[Tensor, Context, number]> {
   drop: Dropout;
   h: GPT2Block[];
   ln_f: LayerNorm;
+  #positions: Tensor | null = null;
 
-  constructor(spec: GPT2Spec) {
+  constructor(private readonly spec: GPT2Spec) {
     super();
     this.wte = new Embedding(spec.vocabSize, spec.width, spec.std);
     this.wpe = new Embedding(spec.maxLength, spec.width, spec.std);
@@ -133,13 +134,20 @@ class GPT2Model extends Module<[Tensor, Context, number]> {
 
   forward(ids: Tensor, context: Context, offset: number): Tensor {
     const { starts } = context;
-    let positions = arange(offset, offset + ids.shape[1]!, 1, "i32"); // [T]
+    this.#positions ??= arange(0, this.spec.maxLength, 1, "i32").persist();
+    let positions = slice(this.#positions, 0, offset, offset + ids.shape[1]!); // [T]
     // A row's positions count from its first token; padding before it takes part in nothing.
     if (starts) positions = maximum(sub(positions, reshape(starts, [starts.size, 1])), 0); // [B, T]
     let x = this.drop.call(add(this.wte.call(ids), this.wpe.call(positions)));
     let residual: Tensor | null = null;
     for (const block of this.h) [x, residual] = block.call(x, residual, context);
     return addThenNorm(this.ln_f, x, residual)[1];
+  }
+
+  override dispose(): void {
+    super.dispose();
+    this.#positions?.dispose();
+    this.#positions = null;
   }
 }
 
@@ -194,5 +202,10 @@ export class GPT2LMHeadModel extends CausalLM {
 
   protected plainHead(): { weight: Tensor; bias: Tensor | null } | null {
     return weightsOf(this.lm_head ?? this.transformer.wte);
+  }
+
+  override dispose(): void {
+    super.dispose();
+    this.transformer.dispose();
   }
 }

@@ -1,5 +1,6 @@
 // KVCache: the keys and values of the tokens seen so far, one preallocated pair per layer.
 import { ValueError } from "../gpu/errors.ts";
+import { refuseCapture } from "../gpu/recording.ts";
 import { copyInto } from "../kernels/copy.ts";
 import { zeros } from "../tensor/create.ts";
 import type { Tensor } from "../tensor/tensor.ts";
@@ -45,6 +46,7 @@ export class KVCache {
 
   /** Counts `tokens` new tokens, once every layer has them. */
   advance(tokens: number): void {
+    refuseCapture("KVCache", "adding tokens", "How many there are differs from call to call.");
     this.length += tokens;
   }
 

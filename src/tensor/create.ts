@@ -1,10 +1,10 @@
 // Making tensors from numbers, constants and random numbers.
 import { gpu } from "../gpu/device.ts";
 import { ShapeError, ValueError } from "../gpu/errors.ts";
+import { refuseUpload } from "../gpu/recording.ts";
 import { bytesPerElement, type DType, encode } from "./dtype.ts";
-import { rememberRange } from "./id_range.ts";
 import type { Nested } from "./inspect.ts";
-import { nextKey, philox4x32, type Words } from "./philox.ts";
+import { nextKeyWords, philox4x32, type Words } from "./philox.ts";
 import { currentScope } from "./scope.ts";
 import { checkShape, format, type Shape, sizeOf } from "./shape.ts";
 import { Tensor } from "./tensor.ts";
@@ -27,11 +27,9 @@ export function fromBytes(bytes: Uint8Array, shape: Shape, dtype: DType, op = "t
       got: `${bytes.byteLength / bytesPerElement(dtype)}`,
     });
   }
+  refuseUpload(op);
   const t = Tensor.empty(op, shape, dtype);
-  const padded = new Uint8Array(Math.ceil(expected / 4) * 4);
-  padded.set(bytes);
-  t.storage.gpu.stream.write(t.storage.block, t.storage.byteOffset, padded);
-  rememberRange(t, padded.buffer);
+  t.upload(bytes);
   return t;
 }
 
@@ -142,7 +140,7 @@ export function arange(start: number, end?: number, step = 1, dtype: DType = "f3
 
 /** `n` words of random bits, from a key drawn now. */
 function randomWords(n: number): Uint32Array {
-  const key = nextKey();
+  const key = nextKeyWords();
   const words = new Uint32Array(Math.ceil(n / 4) * 4);
   const counter: Words = [0, 0, 0, 0];
   for (let i = 0; i < words.length; i += 4) {

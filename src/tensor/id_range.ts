@@ -1,6 +1,7 @@
 // What is known on the CPU of integer tensors that were made there, so that an index that is out of
 // range is an error at the call. Ids that the GPU computed are not known; kernels clamp those.
 import { ValueError } from "../gpu/errors.ts";
+import { replayed } from "../gpu/recording.ts";
 import type { Storage } from "./storage.ts";
 import type { Tensor } from "./tensor.ts";
 
@@ -31,12 +32,16 @@ export function rememberRange(t: Tensor, bytes: ArrayBuffer): void {
 
 /** The extremes of an integer tensor, where it came from the CPU and was not written since. */
 export function rangeOf(t: Tensor): IdRange | null {
-  const known = ranges.get(t.storage);
-  return known && known.version === t.storage.version ? known : null;
+  return currentRange(t.storage);
+}
+
+function currentRange(storage: Storage): IdRange | null {
+  const known = ranges.get(storage);
+  return known && known.version === storage.version ? known : null;
 }
 
 /**
- * Throws ValueError where an id is known to lie outside 0 … count − 1.
+ * Throws ValueError where an id is known to lie outside 0 … count − 1; in a captured step, at each replay.
  * @param ignored  an id that is allowed anyway, such as cross-entropy's −100
  */
 export function checkIds(
@@ -46,10 +51,22 @@ export function checkIds(
   count: number,
   ignored?: number,
 ): void {
-  const range = rangeOf(ids);
+  const { storage, size } = ids;
+  replayed(() => checkRange(op, arg, storage, size, count, ignored));
+}
+
+function checkRange(
+  op: string,
+  arg: string,
+  storage: Storage,
+  size: number,
+  count: number,
+  ignored: number | undefined,
+): void {
+  const range = currentRange(storage);
   const below = range?.negative.find((v) => v !== ignored);
   const above = range && range.max >= count && range.max !== ignored ? range.max : undefined;
-  const wrong = below ?? above ?? (count === 0 && ids.size > 0 ? "ids" : undefined);
+  const wrong = below ?? above ?? (count === 0 && size > 0 ? "ids" : undefined);
   if (wrong === undefined) return;
   const expected = count > 0 ? `in [0, ${count - 1}]` : "empty, for there is nothing to choose";
   const hint =

@@ -1,6 +1,7 @@
 // Philox-4x32-10, the counter-based generator behind every random number here.
 // Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
 // `src/kernels/wgsl/lib/philox.wgsl` is its twin on the GPU; both give the same bits.
+import { activeRecording, currentValue, replayed, type Scalar } from "../gpu/recording.ts";
 
 const M0 = 0xd2511f53;
 const M1 = 0xcd9e8d57;
@@ -40,8 +41,8 @@ export function philox4x32(counter: Readonly<Words>, key: readonly [number, numb
   return [c0, c1, c2, c3];
 }
 
-/** A key of two words: what one random op draws with. */
-export type Key = readonly [number, number];
+/** A key of two words: what one random op draws with. In a captured step each replay draws anew. */
+export type Key = readonly [Scalar, Scalar];
 
 /** A seed and how many keys were drawn from it. */
 export interface RandomState {
@@ -53,22 +54,37 @@ let state: RandomState = { seed: 0, drawn: 0 };
 
 /** Restarts the random numbers. The same seed gives the same numbers on every adapter. */
 export function manualSeed(seed: number): void {
-  state = { seed: seed >>> 0, drawn: 0 };
+  setRandomState({ seed: seed >>> 0, drawn: 0 });
 }
 
+/** The state now. Asked for in a captured step, the object is brought up to date in each replay. */
 export function randomState(): RandomState {
-  return { ...state };
+  const now = { ...state };
+  replayed(() => Object.assign(now, state));
+  return now;
 }
 
 export function setRandomState(to: RandomState): void {
-  state = { ...to };
+  replayed(() => {
+    state = { ...to };
+  });
 }
 
 /** A fresh key: (seed, how many were drawn before). */
 export function nextKey(): Key {
-  const key: Key = [state.seed, state.drawn >>> 0];
-  state.drawn += 1;
-  return key;
+  const key = { seed: 0, drawn: 0 };
+  replayed(() => {
+    key.seed = state.seed;
+    key.drawn = state.drawn >>> 0;
+    state.drawn += 1;
+  });
+  return activeRecording() ? [() => key.seed, () => key.drawn] : [key.seed, key.drawn];
+}
+
+/** A fresh key for random numbers that are made on the CPU. */
+export function nextKeyWords(): readonly [number, number] {
+  const [seed, drawn] = nextKey();
+  return [currentValue(seed), currentValue(drawn)];
 }
 
 /** The threshold t = floor(p·2^32): an element is kept where its word is at least t. */

@@ -2,6 +2,7 @@
 import { type Gpu, gpu } from "../gpu/device.ts";
 import type { MemoryCategory } from "../gpu/memory.ts";
 import type { Block } from "../gpu/pool.ts";
+import { activeRecording } from "../gpu/recording.ts";
 
 export class Storage {
   private refs = 1;
@@ -55,6 +56,7 @@ export class Storage {
   /** Notes an in-place change. */
   touch(): void {
     this.writes += 1;
+    activeRecording()?.written.add(this);
   }
 
   retain(): this {

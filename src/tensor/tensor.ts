@@ -1,7 +1,9 @@
 // Tensor: a shape, an element type and a storage. It has no ops; `autograd/methods.ts` adds them.
 import { gpu } from "../gpu/device.ts";
 import { DisposedError, DTypeError, ShapeError } from "../gpu/errors.ts";
-import { bytesPerElement, type DType, decode } from "./dtype.ts";
+import { refuseUpload } from "../gpu/recording.ts";
+import { bytesPerElement, type DType, decode, encode } from "./dtype.ts";
+import { rememberRange } from "./id_range.ts";
 import { formatTensor, type Nested, nest } from "./inspect.ts";
 import { currentScope, type Scope } from "./scope.ts";
 import { format, type Shape, sizeOf } from "./shape.ts";
@@ -157,6 +159,33 @@ export class Tensor {
     this.checkAlive("rebind");
     this.holdings.storage.release();
     this.holdings.storage = storage;
+  }
+
+  /**
+   * Overwrites the elements. Work that was called before sees the old ones, work called later the new
+   * ones; a captured step reads its inputs anew in each replay.
+   * @param values  as many numbers as the tensor has elements, row-major
+   * @throws ShapeError for another count, ValueError for numbers that the type cannot hold
+   */
+  set(values: ArrayLike<number>): void {
+    this.checkAlive("set");
+    if (values.length !== this.size) {
+      const expected = `${this.size} numbers for shape ${format(this.shape)}`;
+      throw new ShapeError({ op: "set", arg: "values", expected, got: `${values.length}` });
+    }
+    const bytes = encode(values, this.dtype, "set");
+    refuseUpload("set");
+    this.storage.touch();
+    this.upload(bytes);
+  }
+
+  /** Writes the bytes of all its elements. */
+  upload(bytes: Uint8Array): void {
+    const { gpu: device, block, byteOffset } = this.storageFor("upload");
+    const padded = new Uint8Array(Math.ceil(bytes.length / 4) * 4);
+    padded.set(bytes);
+    device.stream.write(block, byteOffset, padded);
+    rememberRange(this, padded.buffer);
   }
 
   /** Takes it out of its scope: it lives until `dispose()` or until nothing refers to it. */

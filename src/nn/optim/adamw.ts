@@ -42,7 +42,7 @@ export class AdamW extends Optimizer {
   protected update(segment: Segment, settings: GroupSettings, clip: Tensor): void {
     const { parameters: parameter, gradients: gradient, state } = segment;
     const [m, v] = [state.get("exp_avg")!, state.get("exp_avg_sq")!];
-    adamwStep({ parameter, gradient, m, v, clip }, this.numbers(settings));
+    adamwStep({ parameter, gradient, m, v, clip }, () => this.numbers(settings));
   }
 
   /** What the step of a group computes with; for optimisers that correct it otherwise. */

@@ -1,5 +1,6 @@
 // Optimizer: what AdamW and SGD have in common: groups, gradients, saving.
-import { FormatError, ValueError } from "../../gpu/errors.ts";
+import { CaptureError, FormatError, ValueError } from "../../gpu/errors.ts";
+import { refuseCapture, replayed } from "../../gpu/recording.ts";
 import { ones } from "../../tensor/create.ts";
 import { format, sameShape } from "../../tensor/shape.ts";
 import { Tensor } from "../../tensor/tensor.ts";
@@ -67,24 +68,25 @@ export abstract class Optimizer {
   }
 
   set lr(value: number) {
+    refuseCapture(this.op, "setting lr", "Set it before each call, or step a Scheduler inside.");
     checkNumber(this.op, "lr", value, value >= 0, "a number of at least 0");
     for (const group of this.groups) group.lr = value;
   }
 
   /** Moves every parameter by one step along its gradient. Gradients stay: see `zeroGrad`. */
   step(): void {
-    this.checkSettings();
+    replayed(() => this.checkSettings());
     for (const segment of this.segments) segment.collect(this.op);
-    this.steps += 1;
-    const clip = this.clipped ? this.factor : this.one;
+    const { clipped } = this;
+    replayed(() => this.count(clipped));
+    const clip = clipped ? this.factor : this.one;
     for (const segment of this.segments) this.update(segment, this.groups[segment.group]!, clip);
-    this.clipped = false;
   }
 
   /** Sets all gradients to zero with one command. `p.grad` stays bound to the arena. */
   zeroGrad(): void {
     for (const segment of this.segments) segment.zeroGrad();
-    this.clipped = false;
+    this.setClipped(false);
   }
 
   /**
@@ -93,7 +95,7 @@ export abstract class Optimizer {
    */
   clipping(op: string): { gradients: Tensor[]; factor: Tensor } {
     for (const segment of this.segments) segment.collect(op);
-    this.clipped = true;
+    this.setClipped(true);
     return { gradients: this.segments.map((s) => s.gradients), factor: this.factor };
   }
 
@@ -143,6 +145,21 @@ export abstract class Optimizer {
   }
 
   protected abstract update(segment: Segment, settings: GroupSettings, clip: Tensor): void;
+
+  private count(clipped: boolean): void {
+    if (this.clipped !== clipped) {
+      const expected = `as when it was captured, ${clipped ? "after" : "without"} clipGradNorm`;
+      throw new CaptureError({ op: this.op, arg: "step()", expected });
+    }
+    this.clipped = false;
+    this.steps += 1;
+  }
+
+  private setClipped(value: boolean): void {
+    replayed(() => {
+      this.clipped = value;
+    });
+  }
 
   private checkSettings(): void {
     for (const { lr, weightDecay } of this.groups) {

@@ -1,5 +1,6 @@
 // Learning-rate schedules: functions from the number of steps taken to a factor of the learning rate,
 // the same numbers as Transformers' get_*_schedule_with_warmup.
+import { replayed } from "../../gpu/recording.ts";
 import type { Optimizer } from "./optimizer.ts";
 
 /** Factor of the learning rate after `step` steps; the first step uses schedule(0). */
@@ -49,8 +50,10 @@ export class Scheduler {
 
   /** Call it after `optimizer.step()`. */
   step(): void {
-    this.steps += 1;
-    this.apply();
+    replayed(() => {
+      this.steps += 1;
+      this.apply();
+    });
   }
 
   private apply(): void {

@@ -44,6 +44,7 @@ export class SGD extends Optimizer {
     const { parameters: parameter, gradients: gradient, state } = segment;
     const velocity = state.get("momentum_buffer");
     const { momentum, nesterov } = this;
-    sgdStep({ parameter, gradient, velocity, clip }, { ...settings, momentum, nesterov });
+    const numbers = () => ({ ...settings, momentum, nesterov });
+    sgdStep({ parameter, gradient, velocity, clip }, numbers);
   }
 }
