@@ -1,7 +1,9 @@
 // Low-rank updates that differ from sequence to sequence: tables, packing, dispatches.
 // x: [B, T, K], y: [B, T, N], A of an adapter: [r, K], B: [N, r]
+
 import { gpu } from "../gpu/device.ts";
 import { LimitError, ShapeError, ValueError } from "../gpu/errors.ts";
+import { currentValue } from "../gpu/recording.ts";
 import { fromBytes } from "../tensor/create.ts";
 import { dropThreshold, type Key } from "../tensor/philox.ts";
 import { format } from "../tensor/shape.ts";
@@ -142,7 +144,8 @@ export function prepareMixed(
         const at = (sequence * fours + q) * 12;
         words.set([(aAt[i]! + 4 * j * K) / 4, bAt[i]! + 4 * j, r, Math.min(4, r - 4 * j)], at);
         floats[at + 4] = scale / (1 - p);
-        words.set([p > 0 ? dropThreshold(p) : 0, key[0], key[1], seen[i]!], at + 5);
+        const [key0, key1] = [currentValue(key[0]), currentValue(key[1])];
+        words.set([p > 0 ? dropThreshold(p) : 0, key0, key1, seen[i]!], at + 5);
         uses.get(`${i} ${j}`)!.push(sequence, q);
       }
       seen[i]! += T;
