@@ -107,7 +107,8 @@ for (const [adapter, base] of ADAPTERS) {
     const out = await temporary();
     const { bytesLive } = theGpu().stats();
     await mergeFolder(fixtureFolder(base), fixtureFolder(adapter), out);
-    is(theGpu().stats().bytesLive, bytesLive, "nothing is left on the device");
+    // Finalizers may give back in between what earlier tests left.
+    ok(theGpu().stats().bytesLive <= bytesLive, "nothing is left on the device");
     const merged = await fromPretrained(out);
     close(await logits(merged.eval()), expected, 1e-5, "logits");
     merged.dispose();
