@@ -1,7 +1,7 @@
 // Lora: the adapters of one model: to train, switch, merge and take out again.
 import { ValueError } from "../gpu/errors.ts";
-import type { CausalLM } from "../nn/causal_lm.ts";
-import type { AnyModule, Module } from "../nn/module.ts";
+import { CausalLM } from "../nn/causal_lm.ts";
+import type { AnyModule } from "../nn/module.ts";
 import { packTogether } from "../nn/optim/arena.ts";
 import { randomState } from "../tensor/philox.ts";
 import type { Tensor } from "../tensor/tensor.ts";
@@ -445,20 +445,20 @@ export class Lora {
 
   /** The path of an embedding that an active adapter changes and that is the output head too. */
   private tiedEmbedding(): string | null {
-    const model = this.model as unknown as Partial<CausalLM> & { lm_head?: Module | null };
-    if (!model.untieHead || model.lm_head) return null;
-    const path = model.embeddingPath!.replace(/\.weight$/, "");
+    const { model } = this;
+    if (!(model instanceof CausalLM) || model.lm_head) return null;
+    const path = model.embeddingPath.replace(/\.weight$/, "");
     const owners = this.layers.get(path)?.adapters ?? this.saved.get(path)?.copies;
     return this.activeAdapters.some((name) => owners?.has(name)) ? path : null;
   }
 
   /** Gives the head a copy of the embedding where an adapter is about to change that for good. */
   private untieHead(): void {
+    const { model } = this;
     const path = this.tiedEmbedding();
-    if (path === null) return;
+    if (path === null || !(model instanceof CausalLM)) return;
     const embedding = this.layers.get(path) ?? this.saved.get(path)!;
-    (this.model as unknown as CausalLM).untieHead();
-    const { lm_head: head } = this.model as unknown as { lm_head: { weight: Tensor } };
+    const head = model.untieHead();
     head.weight.dispose();
     head.weight = embedding.weight.clone().persist();
   }

@@ -6,6 +6,7 @@ import { scoped } from "../tensor/scope.ts";
 import { format } from "../tensor/shape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { type CacheShape, KVCache } from "./kv_cache.ts";
+import type { Linear } from "./layers.ts";
 import { Module } from "./module.ts";
 
 /** Sizes that generation and training need to know. */
@@ -35,6 +36,8 @@ export abstract class CausalLM extends Module<[ids: Tensor, cache?: KVCache, lay
   /** Name of the embedding's weight, such as `model.embed_tokens.weight`. */
   abstract readonly embeddingPath: string;
   abstract readonly sizes: LMSizes;
+  /** The output head; null where the embedding's weight serves as one. */
+  abstract lm_head: Module | null;
 
   /**
    * What the last layer makes of each token, normalised: `logits` turns it into logits.
@@ -46,7 +49,7 @@ export abstract class CausalLM extends Module<[ids: Tensor, cache?: KVCache, lay
   abstract hidden(ids: Tensor, cache?: KVCache, layout?: RowLayout): Tensor;
 
   /** Gives the model an output head of its own, with fresh weights, in the place of the embedding's. */
-  abstract untieHead(): void;
+  abstract untieHead(): Linear;
 
   /**
    * The output head.

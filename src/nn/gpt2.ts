@@ -179,9 +179,11 @@ export class GPT2LMHeadModel extends CausalLM {
     if (!this.spec.tied) this.untieHead();
   }
 
-  untieHead(): void {
+  untieHead(): Linear {
     const { width, vocabSize, std } = this.spec;
-    this.lm_head = new Linear(width, vocabSize, { bias: false, std });
+    const head = new Linear(width, vocabSize, { bias: false, std });
+    this.lm_head = head;
+    return head;
   }
 
   get sizes(): LMSizes {

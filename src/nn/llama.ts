@@ -204,9 +204,11 @@ export class LlamaForCausalLM extends CausalLM {
     if (!this.spec.tied) this.untieHead();
   }
 
-  untieHead(): void {
+  untieHead(): Linear {
     const { hiddenSize, vocabSize, std } = this.spec;
-    this.lm_head = new Linear(hiddenSize, vocabSize, { bias: false, std });
+    const head = new Linear(hiddenSize, vocabSize, { bias: false, std });
+    this.lm_head = head;
+    return head;
   }
 
   get sizes(): LMSizes {
