@@ -146,9 +146,13 @@ function deviceName(): string {
   return `${adapterClass}: ${description}`;
 }
 
-/** Writes the choices measured so far for this device into a JSON file, beside those of other devices. */
+/**
+ * Writes the choices measured so far for this device into a JSON file, beside those of other devices.
+ * @throws FormatError where the file is there but cannot be read as one of choices; it is left as it is
+ */
 export async function saveTuning(file: string): Promise<void> {
-  const all = await readJson(file).catch(() => ({}) as Record<string, unknown>);
+  const { existsSync } = await import("../tensor/disk.node.ts");
+  const all = existsSync(file) ? await readJson(file) : {};
   const choices = Object.fromEntries(tunedChoices());
   await writeFileSafely(file, `${JSON.stringify({ ...all, [deviceName()]: choices }, null, 1)}\n`);
 }

@@ -1,6 +1,6 @@
 // Tuning, and the tensor-core kernel where there are no tensor cores: compiled by the null backend, and run
 // with its fragments spelled out as arrays.
-import { rm, writeFile } from "node:fs/promises";
+import { readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "uvu";
@@ -52,6 +52,16 @@ gpuTest(
         message = error.message;
       });
       ok(message.includes("loadTuning: NNN f32"), message);
+      await writeFile(file, "{ damaged");
+      await saveTuning(file).catch((error: Error) => {
+        message = error.message;
+      });
+      ok(message.includes("is not JSON"), message);
+      equal(
+        await readFile(file, "utf8"),
+        "{ damaged",
+        "other devices' choices are not written over",
+      );
     } finally {
       clearTuning();
       await rm(file, { force: true });
