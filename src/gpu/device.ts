@@ -51,8 +51,6 @@ export class Gpu {
   readonly immediates: boolean;
   /** How many tensors are alive; kept by `src/tensor`. */
   tensorsLive = 0;
-  /** Bind group layouts, which kernels share; kept by `src/kernels`. */
-  readonly layouts = new Map<string, GPUBindGroupLayout>();
 
   constructor(
     readonly device: GPUDevice,

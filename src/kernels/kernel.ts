@@ -3,10 +3,10 @@ import { type Gpu, gpu } from "../gpu/device.ts";
 import { LimitError, ValueError } from "../gpu/errors.ts";
 import type { Storage } from "../tensor/storage.ts";
 import { checkDevice, type Tensor } from "../tensor/tensor.ts";
+import { BindGroups, type Layout } from "./bind_groups.ts";
 import { Params, type ParamValues } from "./params.ts";
 import { sources } from "./sources.ts";
 import type { Defines } from "./specialize.ts";
-import { Variant } from "./variant.ts";
 import { type Binding, complete, type Field, readBindings, readFields } from "./wgsl_file.ts";
 
 type Constants = Readonly<Record<string, number>>;
@@ -24,6 +24,12 @@ export interface Launch {
   defines?: Defines;
   /** What the dispatch is called in profiles. Default: the entry point. */
   label?: string;
+}
+
+/** An entry point as compiled for one set of constants. */
+interface Variant {
+  pipeline: GPUComputePipeline;
+  layout: Layout;
 }
 
 const NONE = {};
@@ -59,19 +65,19 @@ export class Kernel {
     const device = gpu(entry);
     device.stream.throwFailure(entry);
     const groups = checkGroups(entry, device, launch.groups);
-    const variant = this.variant(device, entry, launch);
+    const { pipeline, layout } = this.variant(device, entry, launch);
     const storages = storagesOf(entry, launch.tensors);
     const { words, repack } = this.params.pack(entry, launch.params ?? NONE);
     device.stream.dispatch({
       label: launch.label ?? entry,
-      pipeline: variant.pipeline,
-      bindGroup: variant.bindGroup(storages),
+      pipeline,
+      bindGroup: BindGroups.of(device).group(layout, storages),
       params: words,
       groups,
       blocks: storages.map((s) => s.block),
       repack,
     });
-    variant.bindings.forEach(({ writes }, i) => {
+    layout.bindings.forEach(({ writes }, i) => {
       if (writes) storages[i]!.touch();
     });
   }
@@ -101,19 +107,20 @@ export class Kernel {
   private compile(device: Gpu, entry: string, launch: Launch): Variant {
     const { tensors, constants = NONE, defines = NONE } = launch;
     const bindings = Object.keys(tensors).map((name) => this.binding(entry, name));
-    const layout = layoutFor(device, bindings);
+    const layout = BindGroups.of(device).layout(bindings);
     const { paramLayout } = device.stream;
     const pipeline = device.device.createComputePipeline({
       label: entry,
       layout: device.device.createPipelineLayout({
-        bindGroupLayouts: paramLayout && this.fields.length > 0 ? [layout, paramLayout] : [layout],
+        bindGroupLayouts:
+          paramLayout && this.fields.length > 0 ? [layout.made, paramLayout] : [layout.made],
         immediateSize: device.immediates ? this.fields.length * 4 : 0,
       }),
       compute: { module: this.module(device, defines), entryPoint: entry, constants },
     });
     // What Dawn refuses it refuses at once. Recorded, it would spoil all other work of its encoder.
     device.stream.throwFailure(entry);
-    return new Variant(pipeline, bindings, device, layout);
+    return { pipeline, layout };
   }
 
   private binding(entry: string, name: string): Binding {
@@ -185,20 +192,4 @@ function storagesOf(entry: string, tensors: Launch["tensors"]): Storage[] {
     storages.push(t.storage);
   }
   return storages;
-}
-
-function layoutFor(device: Gpu, bindings: readonly Binding[]): GPUBindGroupLayout {
-  const label = `layout ${bindings.map((b) => `${b.index}${b.writes ? "w" : "r"}`).join(",")}`;
-  const known = device.layouts.get(label);
-  if (known) return known;
-  const made = device.device.createBindGroupLayout({
-    label,
-    entries: bindings.map((b) => ({
-      binding: b.index,
-      visibility: 4,
-      buffer: { type: b.writes ? ("storage" as const) : ("read-only-storage" as const) },
-    })),
-  });
-  device.layouts.set(label, made);
-  return made;
 }
