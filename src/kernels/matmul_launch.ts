@@ -9,11 +9,14 @@ import { chooseVariant, type MatmulChoice, type MatmulWork } from "./matmul_vari
 import type { NamedScalars } from "./params.ts";
 import { foldForward } from "./reduce.ts";
 
-const naive = ownKernel("matmul.naive");
-const register = ownKernel("matmul.register");
-const staged = ownKernel("matmul.staged");
-const subgroupMatrix = ownKernel("matmul.subgroup_matrix");
-const subgroup = { 4: ownKernel("matmul.subgroup4"), 8: ownKernel("matmul.subgroup8") };
+const kernels = {
+  naive: ownKernel("matmul.naive"),
+  register: ownKernel("matmul.register"),
+  staged: ownKernel("matmul.staged"),
+  subgroup4: ownKernel("matmul.subgroup4"),
+  subgroup8: ownKernel("matmul.subgroup8"),
+  subgroup_matrix: ownKernel("matmul.subgroup_matrix"),
+};
 
 const DTYPES: Record<string, number> = { f32: 0, f16: 1, bf16: 2 };
 /** lavapipe ends loops after 65,535 rounds in all; longer sums are split. */
@@ -36,18 +39,16 @@ export interface Sizes {
   bBatch: number;
 }
 
-/** Everything that the launchers share. */
+/** One launch, whatever the variant. */
 interface Work {
-  entry: string;
   a: Tensor;
   b: Tensor;
   y: Tensor;
   sizes: Sizes;
   options: MatmulOptions;
+  /** Terms of the sum that one workgroup adds up, and how many parts that makes. */
+  slice: number;
   splits: number;
-  tile: number;
-  params: NamedScalars;
-  constants: Record<string, number>;
 }
 
 /**
@@ -72,12 +73,12 @@ export function launchMatmul(
   const splits = Math.max(1, Math.ceil(K / slice));
   if (splits === 1) {
     const y = into ?? Tensor.empty("matmul", shape, "f32");
-    run(choice, { ...prepare(sizes, options, slice, 1), a, b, y });
+    run(choice, { a, b, y, sizes, options, slice, splits });
     return y;
   }
   const parts = Tensor.empty("matmul", [count, splits, M, N], "f32");
   const { into: _, ...own } = options;
-  run(choice, { ...prepare(sizes, own, slice, splits), a, b, y: parts });
+  run(choice, { a, b, y: parts, sizes, options: own, slice, splits });
   const fold = { outer: count, R: splits, inner: M * N };
   const sum = foldForward("matmul", "sum", parts, fold, shape);
   parts.dispose();
@@ -127,11 +128,23 @@ function sliceOf(
   return Math.min(most, Math.ceil(K / Math.floor(wanted) / 32) * 32);
 }
 
-function prepare(sizes: Sizes, options: MatmulOptions, slice: number, splits: number) {
+function run(choice: MatmulChoice, work: Work): void {
+  const { variant } = choice;
+  const own = variantOf(choice, work);
+  kernels[variant].run(`matmul_${variant}`, {
+    label: work.options.label ?? "matmul",
+    tensors: own.tensors,
+    params: own.params ?? paramsOf(work),
+    constants: { ...constantsOf(work), ...own.constants },
+    groups: [...own.grid, work.sizes.count * work.splits],
+  });
+}
+
+function paramsOf({ sizes, options, slice, splits }: Work) {
   const { M, N, K, aBatch, bBatch } = sizes;
-  const { transposeA, transposeB, transposeY, bias, alpha = 1, into, tail, drop } = options;
+  const { transposeY, bias, alpha = 1, into, tail, drop } = options;
   const p = drop?.p ?? 0;
-  const params = {
+  return {
     M,
     N,
     K,
@@ -149,124 +162,69 @@ function prepare(sizes: Sizes, options: MatmulOptions, slice: number, splits: nu
     threshold: dropThreshold(p),
     keep: 1 / (1 - p),
   };
-  const constants = {
+}
+
+function constantsOf({ b, options: { transposeA, transposeB, tail, drop } }: Work) {
+  return {
     TRANSPOSE_A: Number(Boolean(transposeA)),
     TRANSPOSE_B: Number(Boolean(transposeB)),
     TRANSPOSE_Q: Number(Boolean(tail?.transposeQ)),
     TAIL: Number(Boolean(tail)),
     DROP: drop ? (tail ? 2 : 1) : 0,
+    DTYPE_B: DTYPES[b.dtype]!,
   };
-  const entry = options.label ?? "matmul";
-  return { entry, sizes, options, splits, params, constants };
-}
-
-function run({ variant, tile }: MatmulChoice, prepared: Omit<Work, "tile">): void {
-  const work = { ...prepared, tile };
-  if (variant === "naive") runNaive(work);
-  else if (variant === "register") runRegister(work);
-  else if (variant === "staged") runStaged(work);
-  else if (variant === "subgroup_matrix") runSubgroupMatrix(work);
-  else runSubgroup(work, variant === "subgroup4" ? 4 : 8);
 }
 
 /** Which stored rows are whole vec4, as the wide kernels want to know. */
-function widths({ b, sizes: { M, N, K }, options }: Work) {
+function widthsOf({ b, sizes: { M, N, K }, options }: Work) {
   const { transposeA, transposeB, transposeY, tail } = options;
-  const whole = (...rows: number[]) => rows.every((n) => n % 4 === 0);
+  const whole = (...rows: number[]) => Number(rows.every((n) => n % 4 === 0));
+  const aligned = Number(b.storage.byteOffset % 16 === 0);
   return {
     WIDE_A: whole(transposeA ? M : K),
-    WIDE_B: whole(transposeB ? K : N) && b.storage.byteOffset % 16 === 0,
-    WIDE_Y: whole(N) && !transposeY,
-    WIDE_TAIL: !tail || whole(tail.p.shape[1]!, N),
+    WIDE_B: whole(transposeB ? K : N) * aligned,
+    WIDE_Y: transposeY ? 0 : whole(N),
+    WIDE_TAIL: tail ? whole(tail.p.shape[1]!, N) : 1,
   };
 }
 
-/** Every binding needs a buffer: a stands in for what is absent, which is never read. */
-function inputs({ a, b, options: { tail, bias } }: Work) {
-  return { a, b, p: tail?.p ?? a, q: tail?.q ?? a, bias: bias ?? a };
+interface OfVariant {
+  tensors: Record<string, Tensor>;
+  grid: readonly [number, number];
+  constants?: Record<string, number>;
+  params?: NamedScalars;
 }
 
-function runNaive(work: Work): void {
-  const { entry, y, b, params, splits } = work;
-  const { M, N, count } = work.sizes;
-  naive.run("matmul_naive", {
-    label: entry,
-    tensors: { ...inputs(work), y },
-    params,
-    constants: { ...work.constants, DTYPE_B: DTYPES[b.dtype]! },
-    groups: [Math.ceil(N / 8), Math.ceil(M / 8), count * splits],
-  });
-}
-
-function runRegister(work: Work): void {
-  const { entry, y, b, splits } = work;
-  const { M, N, count } = work.sizes;
-  const { transpose_y: _, ...params } = work.params;
-  const blocks = Math.ceil(N / 8) * Math.ceil(M / 4);
-  register.run("matmul_register", {
-    label: entry,
-    tensors: { ...inputs(work), b_pairs: b, y },
-    params,
-    constants: { ...work.constants, DTYPE_B: DTYPES[b.dtype]! },
-    groups: [...grid(Math.ceil(blocks / 32)), count * splits],
-  });
-}
-
-function runStaged(work: Work): void {
-  const { entry, y, b, params, splits } = work;
-  const { M, N, count } = work.sizes;
-  staged.run("matmul_staged", {
-    label: entry,
-    tensors: { ...inputs(work), y },
-    params,
-    constants: { ...work.constants, DTYPE_B: DTYPES[b.dtype]! },
-    groups: [Math.ceil(M / 64), Math.ceil(N / 64), count * splits],
-  });
-}
-
-function runSubgroupMatrix(work: Work): void {
-  const { entry, y, b, params, splits } = work;
-  const { M, N, count } = work.sizes;
-  const { WIDE_A, WIDE_B } = widths(work);
-  subgroupMatrix.run("matmul_subgroup_matrix", {
-    label: entry,
-    tensors: { ...inputs(work), y },
-    params,
-    constants: {
-      ...work.constants,
-      WIDE_A: Number(WIDE_A),
-      WIDE_B: Number(WIDE_B),
-      DTYPE_B: DTYPES[b.dtype]!,
-    },
-    groups: [Math.ceil(M / 128), Math.ceil(N / 128), count * splits],
-  });
-}
-
-function runSubgroup(work: Work, lanes: 4 | 8): void {
-  const { entry, a, b, y, params, splits, tile } = work;
-  const { M, N, K, count } = work.sizes;
-  const { WIDE_A, WIDE_B, WIDE_Y, WIDE_TAIL } = widths(work);
-  const { bias, p, q } = inputs(work);
-  subgroup[lanes].run(`matmul_subgroup${lanes}`, {
-    label: entry,
-    tensors: {
-      ...{ a4: a, a1: a, b4: b, b2: b, b1: b, p, q, bias },
-      y4: WIDE_Y ? y : nowhere(),
-      y1: WIDE_Y ? nowhere() : y,
-    },
-    params,
-    constants: {
-      ...work.constants,
-      WIDE_A: Number(WIDE_A),
-      WIDE_B: Number(WIDE_B),
-      WIDE_TAIL: Number(WIDE_TAIL),
-      WIDE_Y: Number(WIDE_Y),
-      RAGGED_K: Number(K % 4 !== 0),
-      DTYPE_B: DTYPES[b.dtype]!,
-      ROWS: tile,
-    },
-    groups: [Math.ceil(M / tile), Math.ceil(N / 32), count * splits],
-  });
+/** What a variant has of its own: how it binds its tensors, how many workgroups, what it must know. */
+function variantOf({ variant, tile }: MatmulChoice, work: Work): OfVariant {
+  const { a, b, y, options } = work;
+  const { M, N, K } = work.sizes;
+  // Every binding needs a buffer: a stands in for what is absent, which is never read.
+  const { p, q } = options.tail ?? { p: a, q: a };
+  const shared = { p, q, bias: options.bias ?? a };
+  const tiles = (rows: number, columns: number) =>
+    [Math.ceil(M / rows), Math.ceil(N / columns)] as const;
+  if (variant === "naive") {
+    return { tensors: { a, b, ...shared, y }, grid: [Math.ceil(N / 8), Math.ceil(M / 8)] };
+  }
+  if (variant === "register") {
+    const { transpose_y: _, ...params } = paramsOf(work);
+    const [rows, columns] = tiles(4, 8);
+    const blocks = grid(Math.ceil((rows * columns) / 32));
+    return { tensors: { a, b, b_pairs: b, ...shared, y }, grid: blocks, params };
+  }
+  if (variant === "staged") return { tensors: { a, b, ...shared, y }, grid: tiles(64, 64) };
+  const { WIDE_A, WIDE_B, WIDE_TAIL, WIDE_Y } = widthsOf(work);
+  if (variant === "subgroup_matrix") {
+    const tensors = { a, b, ...shared, y };
+    return { tensors, grid: tiles(128, 128), constants: { WIDE_A, WIDE_B } };
+  }
+  const [y4, y1] = WIDE_Y ? [y, nowhere()] : [nowhere(), y];
+  return {
+    tensors: { a4: a, a1: a, b4: b, b2: b, b1: b, ...shared, y4, y1 },
+    grid: tiles(tile, 32),
+    constants: { WIDE_A, WIDE_B, WIDE_TAIL, WIDE_Y, RAGGED_K: Number(K % 4 !== 0), ROWS: tile },
+  };
 }
 
 const nowheres = new WeakMap<Gpu, Tensor>();
