@@ -10,6 +10,7 @@ import { scope } from "../tensor/scope.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import type { Lora } from "./lora.ts";
 import type { LoraLayer } from "./lora_layer.ts";
+import { checkHeadApart } from "./tied_head.ts";
 
 export const CERTIFICATE_FILE = "merge_certificate.json";
 
@@ -128,7 +129,7 @@ export async function saveMerged(
   folder: string,
   probe: Tensor,
 ): Promise<MergeCertificate> {
-  lora.checkHeadApart("saveMerged");
+  checkHeadApart("saveMerged", lora);
   const certificate = await mergeWithCertificate(lora, model, probe);
   try {
     await lora.asPlainModel(() => savePretrained(model, folder));

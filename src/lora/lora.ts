@@ -1,6 +1,5 @@
 // Lora: the adapters of one model: to train, switch, merge and take out again.
 import { ValueError } from "../gpu/errors.ts";
-import { CausalLM } from "../nn/causal_lm.ts";
 import type { AnyModule } from "../nn/module.ts";
 import { packTogether } from "../nn/optim/arena.ts";
 import { randomState } from "../tensor/philox.ts";
@@ -12,6 +11,8 @@ import { LoraLayer } from "./lora_layer.ts";
 import { SavedModule } from "./saved_module.ts";
 import type { Switches } from "./switches.ts";
 import { baseModules, type Plan, planOf, withTargets } from "./targets.ts";
+import { untieHead } from "./tied_head.ts";
+import { TrainedBiases } from "./trained_biases.ts";
 
 /** Stands for the base alone among names of adapters. */
 export const BASE = "__base__";
@@ -92,10 +93,10 @@ export class Lora {
   };
   /** Which parameters of the base wanted gradients before. */
   private readonly trainedBefore: ReadonlySet<Tensor>;
-  /** Biases of the base from before an adapter trained them. */
-  private biasesBefore = new Map<string, Tensor>();
+  private readonly trainedBiases: TrainedBiases;
 
   constructor(readonly model: AnyModule) {
+    this.trainedBiases = new TrainedBiases(model, this.saved);
     this.trainedBefore = new Set(model.trainableParameters());
     model.requiresGrad(false);
   }
@@ -138,7 +139,7 @@ export class Lora {
     packTogether("addAdapter", this.ownParameters(name), "adapters");
     this.switches.streams.set(name, randomState());
     for (const p of this.parameters(name)) p.storage.category = "adapters";
-    this.rememberBiases(name);
+    this.trainedBiases.remember(config);
   }
 
   /** Moves the main part of the base's weights into an adapter, where its config says so. */
@@ -190,24 +191,7 @@ export class Lora {
 
   /** The biases of the base that an adapter trains, by their paths there. */
   biases(name: string): Map<string, Tensor> {
-    const { bias } = this.config(name);
-    const found = new Map<string, Tensor>();
-    if (bias === "none") return found;
-    for (const [path, module] of this.model.namedModules()) {
-      const own = (module as { bias?: Tensor | null }).bias;
-      const adapted = path.endsWith(".base_layer");
-      if (path.includes(".original_module") || this.isCopy(module)) continue;
-      if (own && (adapted || bias === "all")) found.set(path ? `${path}.bias` : "bias", own);
-    }
-    return found;
-  }
-
-  private isCopy(module: AnyModule): boolean {
-    return [...this.saved.values()].some((s) => [...s.copies.values()].includes(module));
-  }
-
-  private rememberBiases(name: string): void {
-    for (const [path, t] of this.biases(name)) this.biasesBefore.set(path, t.clone().persist());
+    return this.trainedBiases.of(this.config(name));
   }
 
   /**
@@ -254,9 +238,9 @@ export class Lora {
 
   /** Frees an adapter. If it was active, the others stay so. */
   deleteAdapter(name: string): void {
-    this.config(name);
+    const config = this.config(name);
     this.checkNotMerged("deleteAdapter");
-    this.restoreBiases(name);
+    this.trainedBiases.restore(config);
     for (const [path, layer] of this.layers) {
       layer.deleteUpdate(name);
       if (layer.adapters.size > 0) continue;
@@ -272,17 +256,6 @@ export class Lora {
     this.configs.delete(name);
     this.switches.streams.delete(name);
     this.switches.active = this.switches.active.filter((n) => n !== name);
-  }
-
-  private restoreBiases(name: string): void {
-    for (const [path, t] of this.biases(name)) {
-      const before = this.biasesBefore.get(path);
-      if (!before) continue;
-      this.model.setParameter(path, before);
-      t.grad?.dispose();
-      t.dispose();
-      this.biasesBefore.delete(path);
-    }
   }
 
   /** Paths of the base's modules. */
@@ -387,15 +360,6 @@ export class Lora {
     }
   }
 
-  /** Throws ValueError where an active adapter changes an embedding that is the output head too. */
-  checkHeadApart(op: string): void {
-    const path = this.tiedEmbedding();
-    if (path === null) return;
-    const hint = "Use `mergeAndUnload()` and `savePretrained`: the head gets weights of its own.";
-    const facts = { arg: path, expected: "apart from the output head", got: "its weights too" };
-    throw new ValueError({ op, ...facts, hint });
-  }
-
   /** Runs a function while the model has its plain, perhaps merged, layers in the place of adapted ones. */
   async asPlainModel<T>(fn: () => Promise<T>): Promise<T> {
     for (const [path, layer] of this.layers) this.model.setModule(path, layer.base_layer);
@@ -427,11 +391,9 @@ export class Lora {
 
   /** Makes the active updates part of the model for good, and takes all adapters out. */
   mergeAndUnload(): void {
-    this.untieHead();
+    untieHead(this);
     this.merge();
-    for (const name of this.activeAdapters) {
-      for (const path of this.biases(name).keys()) this.keepBias(path);
-    }
+    for (const name of this.activeAdapters) this.trainedBiases.keep(this.config(name));
     for (const layer of this.layers.values()) layer.keepMerged();
     for (const wrapper of this.saved.values()) {
       const { current } = wrapper;
@@ -441,31 +403,6 @@ export class Lora {
       for (const [name, copy] of wrapper.copies) if (copy === current) wrapper.copies.delete(name);
     }
     for (const name of this.adapters) this.deleteAdapter(name);
-  }
-
-  /** The path of an embedding that an active adapter changes and that is the output head too. */
-  private tiedEmbedding(): string | null {
-    const { model } = this;
-    if (!(model instanceof CausalLM) || model.lm_head) return null;
-    const path = model.embeddingPath.replace(/\.weight$/, "");
-    const owners = this.layers.get(path)?.adapters ?? this.saved.get(path)?.copies;
-    return this.activeAdapters.some((name) => owners?.has(name)) ? path : null;
-  }
-
-  /** Gives the head a copy of the embedding where an adapter is about to change that for good. */
-  private untieHead(): void {
-    const { model } = this;
-    const path = this.tiedEmbedding();
-    if (path === null || !(model instanceof CausalLM)) return;
-    const embedding = this.layers.get(path) ?? this.saved.get(path)!;
-    const head = model.untieHead();
-    head.weight.dispose();
-    head.weight = embedding.weight.clone().persist();
-  }
-
-  private keepBias(path: string): void {
-    this.biasesBefore.get(path)?.dispose();
-    this.biasesBefore.delete(path);
   }
 
   private checkNotMerged(op: string): void {
