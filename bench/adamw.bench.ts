@@ -1,6 +1,4 @@
 import { adamwStep } from "../src/kernels/adamw.ts";
-import { gradNorm } from "../src/kernels/clip_grad_norm.ts";
-import { sgdStep } from "../src/kernels/sgd.ts";
 import { full, ones, zeros } from "../src/tensor/create.ts";
 import { type BenchCase, bench } from "./harness.ts";
 
@@ -31,37 +29,4 @@ function adamwCase(n: number): BenchCase {
   };
 }
 
-function sgdCase(n: number): BenchCase {
-  return {
-    name: `f32 [${n}] step with momentum`,
-    setup: () => {
-      const tensors = {
-        parameter: ones([n]),
-        gradient: ones([n]),
-        velocity: zeros([n]),
-        clip: ones([1]),
-      };
-      const numbers = { lr: 1e-3, momentum: 0.9, nesterov: false, weightDecay: 0 };
-      return { run: () => sgdStep(tensors, numbers), bytes: 5 * 4 * n };
-    },
-  };
-}
-
-function normCase(n: number): BenchCase {
-  return {
-    name: `f32 [${n}]`,
-    setup: () => {
-      const gradient = full([n], 2);
-      const verify = async () => {
-        const got = await gradNorm([gradient], 1).norm.item();
-        const expected = 2 * Math.sqrt(n);
-        if (!(Math.abs(got / expected - 1) < 1e-6)) throw new Error(`${got} is not ${expected}`);
-      };
-      return { run: () => gradNorm([gradient], 1), bytes: 4 * n, verify };
-    },
-  };
-}
-
 bench("adamw", SIZES.map(adamwCase));
-bench("sgd", SIZES.map(sgdCase));
-bench("clip_grad_norm", SIZES.map(normCase));
