@@ -1,5 +1,11 @@
 import { backward } from "../src/autograd/backward.ts";
 import { add, attention, matmul, mul, permute, softmax } from "../src/autograd/ops/index.ts";
+import {
+  attentionBackwardKV,
+  attentionBackwardQ,
+  attentionForward,
+  attentionPlan,
+} from "../src/kernels/attention.ts";
 import { parameter, randn, tensor } from "../src/tensor/create.ts";
 import type { Tensor } from "../src/tensor/tensor.ts";
 import { type BenchCase, bench } from "./harness.ts";
@@ -75,15 +81,31 @@ function trainingCase(sizes: Sizes, how: "fused" | "plain ops"): BenchCase {
   };
 }
 
+function backwardCase(sizes: Sizes): BenchCase {
+  return {
+    name: `${nameOf(sizes)} backward`,
+    setup: () => {
+      const { q, k, v, dy } = inputs(sizes);
+      const plan = attentionPlan(q, k, v, {});
+      const { y, lse } = attentionForward(q, k, v, plan);
+      const run = () => {
+        const { dot } = attentionBackwardQ(dy, q, k, v, y, lse, plan);
+        attentionBackwardKV(dy, q, k, v, lse, dot, plan);
+      };
+      return { run, flops: flopsOf(sizes, 7) };
+    },
+  };
+}
+
 const short: Sizes = { B: 8, T: 128, S: 128, H: 4, Hkv: 4, d: 64 };
-const long: Sizes = { B: 2, T: 512, S: 512, H: 8, Hkv: 8, d: 64 };
+const long: Sizes = { B: 1, T: 1024, S: 1024, H: 8, Hkv: 8, d: 64 };
 
 bench("attention", [
   forwardCase(short),
-  trainingCase(short, "fused"),
+  backwardCase(short),
   trainingCase(short, "plain ops"),
   forwardCase(long),
-  trainingCase(long, "fused"),
+  backwardCase(long),
   trainingCase(long, "plain ops"),
   forwardCase({ B: 1, T: 1, S: 512, H: 8, Hkv: 8, d: 64 }),
   forwardCase({ B: 4, T: 1, S: 512, H: 8, Hkv: 2, d: 64 }),
