@@ -4,7 +4,8 @@ import { mkdtemp, open, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { init } from "../src/gpu/device.ts";
-import { generate, generateBatch } from "../src/nn/generate.ts";
+import { addLora } from "../src/lora/lora.ts";
+import { generateBatch } from "../src/nn/generate.ts";
 import { withEmptyWeights } from "../src/nn/init.ts";
 import { LlamaForCausalLM } from "../src/nn/llama.ts";
 import type { LlamaConfig } from "../src/nn/llama_config.ts";
@@ -103,16 +104,21 @@ try {
   console.log(`peak host memory beside the buffers: ${(beside / MB).toFixed(0)} MB`);
   console.log(`most held in JavaScript's buffers: ${(arrays / MB).toFixed(0)} MB`);
   const prompt = Array.from({ length: 16 }, (_, i) => 1 + 37 * i);
-  await generate(model, prompt, { maxNewTokens: 2 });
-  const [few, many] = [2, 10];
-  const time = (n: number) => seconds(() => generate(model, prompt, { maxNewTokens: n }));
-  const rate = (many - few) / ((await time(many)) - (await time(few)));
-  console.log(`generation, one prompt: ${rate.toFixed(2)} tokens per second`);
-  const prompts = Array.from({ length: 8 }, () => prompt);
-  await generateBatch(model, prompts, { maxNewTokens: 2 });
-  const batch = (n: number) => seconds(() => generateBatch(model, prompts, { maxNewTokens: n }));
-  const together = (8 * (many - few)) / ((await batch(many)) - (await batch(few)));
-  console.log(`generation, eight prompts: ${together.toFixed(2)} tokens per second`);
+  /** Tokens per second of several prompts at once, without what the prompt itself takes. */
+  const speed = async (what: string, rows = 1) => {
+    const prompts = Array.from({ length: rows }, () => prompt);
+    const time = (n: number) =>
+      seconds(() => generateBatch(model, prompts, { maxNewTokens: n, stop: [] }));
+    await time(2);
+    const [few, many] = [await time(2), await time(10)];
+    console.log(`generation, ${what}: ${((8 * rows) / (many - few)).toFixed(2)} tokens per second`);
+  };
+  await speed("one prompt");
+  await speed("eight prompts", 8);
+  const lora = addLora(model, { r: 16, target_modules: "all-linear" });
+  await speed("one prompt, an adapter of rank 16 on every linear layer");
+  lora.merge();
+  await speed("one prompt, the adapter merged");
 } finally {
   await rm(folder, { recursive: true });
 }
