@@ -103,9 +103,11 @@ const long: Sizes = { B: 1, T: 1024, S: 1024, H: 8, Hkv: 8, d: 64 };
 bench("attention", [
   forwardCase(short),
   backwardCase(short),
+  trainingCase(short, "fused"),
   trainingCase(short, "plain ops"),
   forwardCase(long),
   backwardCase(long),
+  trainingCase(long, "fused"),
   trainingCase(long, "plain ops"),
   forwardCase({ B: 1, T: 1, S: 512, H: 8, Hkv: 8, d: 64 }),
   forwardCase({ B: 4, T: 1, S: 512, H: 8, Hkv: 2, d: 64 }),
