@@ -141,7 +141,7 @@ async function loadDawn(): Promise<Dawn> {
 
 async function installedAdapters(dawn: Dawn, asked: string | undefined): Promise<Candidate[]> {
   // Asked before Dawn, which would print a warning of its own.
-  if (process.platform === "linux" && !loads("libvulkan.so.1")) {
+  if (process.platform === "linux" && !hasLoader()) {
     throw new DeviceError("this machine has no Vulkan loader (libvulkan.so.1)");
   }
   // Dawn's first choice is a discrete GPU, else an integrated one, else a processor.
@@ -181,7 +181,7 @@ async function listNames(dawn: Dawn): Promise<string[]> {
 
 async function embeddedAdapters(dawn: Dawn): Promise<Candidate[]> {
   const { icd, loader } = embeddedSwiftShader();
-  if (!loads("libvulkan.so.1") && !loads(loader)) {
+  if (!hasLoader() && !loads(loader)) {
     throw new DeviceError(`its Vulkan loader ${loader} could not be loaded`);
   }
   // The loader reads these when Dawn makes its instance; afterwards they are as they were, so that
@@ -203,6 +203,17 @@ const ICD_VARIABLES = ["VK_DRIVER_FILES", "VK_ICD_FILENAMES"];
 const RTLD_NOW = 2;
 const RTLD_GLOBAL = 0x100;
 const RTLD_NODELETE = 0x1000;
+
+let loaderFound: boolean | undefined;
+
+/**
+ * True where the machine has a Vulkan loader of its own. Asked once: after the embedded one is loaded it
+ * would answer to the same name, and a second init() would find another device than the first.
+ */
+function hasLoader(): boolean {
+  loaderFound ??= loads("libvulkan.so.1");
+  return loaderFound;
+}
 
 /**
  * Loads a shared library for good, so that Dawn finds it by its name. It is no Node addon, and Node says

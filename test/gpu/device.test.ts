@@ -134,6 +134,31 @@ gpuTest("a machine without any device: init() says what was tried", async () => 
   not.match(ended.stdout, /./);
 });
 
+/** As on a machine without a Vulkan loader: none answers to the name until the embedded one is loaded. */
+const NO_LOADER = `import { init } from "./src/index.ts";
+const load = process.dlopen;
+let embedded = false;
+process.dlopen = (...args) => {
+  const name = args[1];
+  if (name === "libvulkan.so.1" && !embedded) throw new Error("cannot open shared object file");
+  if (name.endsWith("/libvulkan.so.1")) embedded = true;
+  load.apply(process, args);
+};
+for (let i = 0; i < 2; i++) {
+  const gpu = await init();
+  console.log(gpu.origin, gpu.description);
+  gpu.dispose();
+}`;
+
+gpuTest("no Vulkan loader: the second init() finds the same device as the first", async () => {
+  if (process.platform !== "linux" || process.arch !== "x64") return; // no embedded device elsewhere
+  const ended = await runModule(NO_LOADER, { LOWRANK_ADAPTER: undefined });
+  is(ended.code, 0, ended.stderr);
+  const [first, second] = ended.stdout.trim().split("\n");
+  match(first!, /^embedded SwiftShader/);
+  is(second, first);
+});
+
 /** Ops with parameters of every type, and more dispatches in a burst than the uniform buffer has slots. */
 const BITS = `import * as lr from "./src/index.ts";
 const run = async (options) => {
