@@ -8,7 +8,7 @@ export interface Ready {
   flops?: number;
   /** Bytes that one run must read and write at the least. */
   bytes?: number;
-  /** Throws where the result is wrong. Runs before the timing. */
+  /** Throws where the result is wrong. Runs before the timing. Default: what `run` gives must be finite, not all 0. */
   verify?: () => Promise<void>;
 }
 

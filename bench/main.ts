@@ -1,6 +1,7 @@
 // `npm run bench -- <filter> [--json file] [--trace]`: verifies and times the matching cases.
 import { readdirSync } from "node:fs";
 import { parseArgs } from "node:util";
+import { fromHere } from "../scripts/from_here.ts";
 import { init } from "../src/gpu/device.ts";
 import { benchRows } from "./harness.ts";
 import { measure, type Result } from "./measure.ts";
@@ -43,7 +44,11 @@ for (const row of rows) {
 if (values.json) {
   const where = conditions("ops", gpu.adapterClass, gpu.description);
   const dated = results.map((row) => ({ ...row, date: where.date }));
-  await writeResults(values.json, { ...where, peak, rows: dated }, (r) => `${r.op} ${r.name}`);
+  await writeResults(
+    fromHere(values.json),
+    { ...where, peak, rows: dated },
+    (r) => `${r.op} ${r.name}`,
+  );
 }
 if (failures > 0) {
   console.error(`${failures} of ${rows.length} cases failed.`);

@@ -3,8 +3,10 @@ import Benchmark from "benchmark";
 import type { Gpu } from "../src/gpu/device.ts";
 import type { OpTime } from "../src/gpu/profiler.ts";
 import { scope } from "../src/tensor/scope.ts";
+import { Tensor } from "../src/tensor/tensor.ts";
 import type { BenchRow, Ready } from "./harness.ts";
 import type { Peak } from "./peak.ts";
+import { looksAlive } from "./verify.ts";
 
 /** One line of the table. Times are medians of one run; null where the device cannot tell. */
 export interface Result {
@@ -42,7 +44,7 @@ interface Times {
 export async function measure(gpu: Gpu, row: BenchRow, peak: Peak): Promise<Result> {
   using _ = scope();
   const ready = await row.setup();
-  await ready.verify?.();
+  await (ready.verify ?? (() => resultsLookAlive(ready)))();
   const once = async (runs: number) => {
     for (let i = 0; i < runs; i++) runOnce(ready);
     await gpu.sync();
@@ -56,6 +58,16 @@ export async function measure(gpu: Gpu, row: BenchRow, peak: Peak): Promise<Resu
   const host = await hostTimes(gpu, ready);
   const { gpuTimeMs, kernels } = await gpuTime(gpu, ready, runs);
   return summary(row, ready, peak, { wall, host, gpuTimeMs, kernels });
+}
+
+/** The check of cases that have none of their own. What only writes in place needs one. */
+async function resultsLookAlive(ready: Ready): Promise<void> {
+  using _ = scope();
+  const made = ready.run();
+  const results = [made, ...Object.values(made ?? {})].flat();
+  const tensors = results.filter((t): t is Tensor => t instanceof Tensor);
+  if (tensors.length === 0) throw new Error("the case gives no tensor to look at, and no verify");
+  for (const t of tensors) await looksAlive(t);
 }
 
 function runOnce(ready: Ready): void {

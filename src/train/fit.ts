@@ -5,7 +5,7 @@ import { AdamW, clipGradNorm, cosineSchedule } from "../nn/optim/index.ts";
 import { scope } from "../tensor/scope.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { evaluate } from "./evaluate.ts";
-import type { Windows } from "./windows.ts";
+import { checkCount, type Windows } from "./windows.ts";
 
 export interface FitOptions {
   /** Text to train on. */
@@ -47,27 +47,36 @@ export interface FitResult {
   stepMs: number[];
 }
 
-/** Trains a model on windows of text. Its mode is as before afterwards. */
+/**
+ * Trains a model on windows of text. Its mode is as before afterwards, also where something throws.
+ * @throws ValueError where steps or batch is no positive integer, and for what AdamW refuses
+ */
 export async function fit(model: CausalLM, options: FitOptions): Promise<FitResult> {
   const { train, steps, batch, lr, warmup = 0, clip = 1, seed = 0, validate } = options;
   const parameters = options.parameters ?? model.trainableParameters();
   const factor = cosineSchedule(warmup, steps);
+  checkCount("fit", "steps", steps);
+  checkCount("fit", "batch", batch);
+  using optimizer = new AdamW([...parameters], { lr, weightDecay: options.weightDecay ?? 0 });
   const wasTraining = model.training;
   model.train();
-  using optimizer = new AdamW([...parameters], { lr, weightDecay: options.weightDecay ?? 0 });
   const result: FitResult = { losses: [], valid: [], stepMs: [] };
-  for (let step = 0; step < steps; step++) {
-    const began = performance.now();
-    const loss = await oneStep(step);
-    result.losses.push(loss);
-    result.stepMs.push(performance.now() - began);
-    options.onStep?.(progress(step + 1, loss));
-    if (validate && (step + 1) % validate.every === 0) {
-      const valid = await evaluate(model, validate.windows, { batch, most: validate.most ?? 32 });
-      result.valid.push({ step: step + 1, loss: valid });
+  try {
+    for (let step = 0; step < steps; step++) {
+      const began = performance.now();
+      const loss = await oneStep(step);
+      result.losses.push(loss);
+      result.stepMs.push(performance.now() - began);
+      options.onStep?.(progress(step + 1, loss));
+      if (validate && (step + 1) % validate.every === 0) {
+        const valid = await evaluate(model, validate.windows, { batch, most: validate.most ?? 32 });
+        result.valid.push({ step: step + 1, loss: valid });
+      }
     }
+  } finally {
+    optimizer.zeroGrad();
+    model.train(wasTraining);
   }
-  model.train(wasTraining);
   return result;
 
   async function oneStep(step: number): Promise<number> {

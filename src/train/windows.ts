@@ -10,6 +10,12 @@ export interface Batch {
   targets: Tensor;
 }
 
+/** Throws ValueError unless n is a positive integer. */
+export function checkCount(op: string, arg: string, n: number): void {
+  if (Number.isSafeInteger(n) && n > 0) return;
+  throw new ValueError({ op, arg, expected: "a positive integer", got: `${n}` });
+}
+
 export class Windows {
   /**
    * @param tokens  the text
@@ -19,6 +25,7 @@ export class Windows {
     readonly tokens: ArrayLike<number>,
     readonly length: number,
   ) {
+    checkCount("Windows", "length", length);
     if (tokens.length > length) return;
     throw new ValueError({
       op: "Windows",
@@ -37,12 +44,14 @@ export class Windows {
     return this.at(starts);
   }
 
-  /** Starts of windows one after the other without overlap, in batches: for validation. */
+  /** Starts of windows without overlap, in batches, at most `most` of them, spread over the text: for validation. */
   *sequential(batch: number, most = Infinity): Generator<number[]> {
-    const count = Math.min(most, Math.floor((this.tokens.length - 1) / this.length));
+    const all = Math.floor((this.tokens.length - 1) / this.length);
+    const count = Math.min(most, all);
+    const start = (i: number) => Math.floor((i * all) / count) * this.length;
     for (let first = 0; first < count; first += batch) {
       const n = Math.min(batch, count - first);
-      yield Array.from({ length: n }, (_, i) => (first + i) * this.length);
+      yield Array.from({ length: n }, (_, i) => start(first + i));
     }
   }
 
