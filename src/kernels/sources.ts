@@ -5073,6 +5073,21 @@ fn swiglu_backward(t: Thread) {
     dup[i] = dy[i] * g * s;
   }
 }
+
+@group(0) @binding(6) var<storage, read_write> gate_then_dgate: array<vec4<f32>>;
+@group(0) @binding(7) var<storage, read_write> up_then_dup: array<vec4<f32>>;
+
+// The gradients in the places of gate and up.
+@compute @workgroup_size(LANES)
+fn swiglu_backward_in_place(t: Thread) {
+  let first = first_of(t);
+  for (var i = first; i < min(first + LANES * ROUNDS, params.n); i += LANES) {
+    let g = gate_then_dgate[i];
+    let s = sigmoid(g);
+    gate_then_dgate[i] = dy[i] * up_then_dup[i] * (s + g * s * (1.0 - s));
+    up_then_dup[i] = dy[i] * g * s;
+  }
+}
 `,
   "unary": `// Elementwise functions of one argument and their derivatives, chosen by OP at pipeline build. x, y: [n].
 // exp, log1p, expm1, tanh, sin, cos and erf are computed here rather than by the device, whose own may

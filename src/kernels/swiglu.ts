@@ -26,3 +26,13 @@ export function swigluBackward(dy: Tensor, gate: Tensor, up: Tensor): [Tensor, T
   kernel.run("swiglu_backward", { tensors, params: { n }, ...dealt("swiglu_backward", n) });
   return [dgate, dup];
 }
+
+/** The same, written where gate and up were: nobody else may need them. */
+export function swigluBackwardInPlace(dy: Tensor, gate: Tensor, up: Tensor): [Tensor, Tensor] {
+  checkShapeIs("swiglu_backward", "dy", dy, gate.shape);
+  const n = Math.ceil(gate.size / 4);
+  const tensors = { gate_then_dgate: gate, up_then_dup: up, dy };
+  const deal = dealt("swiglu_backward", n);
+  kernel.run("swiglu_backward_in_place", { tensors, params: { n }, ...deal });
+  return [gate, up];
+}

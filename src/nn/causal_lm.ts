@@ -6,7 +6,7 @@ import { scoped } from "../tensor/scope.ts";
 import { format } from "../tensor/shape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { type CacheShape, KVCache } from "./kv_cache.ts";
-import type { Linear } from "./layers.ts";
+import { Linear } from "./layers.ts";
 import { Module } from "./module.ts";
 
 /** Sizes that generation and training need to know. */
@@ -22,6 +22,20 @@ export interface LMSizes {
 export interface RowLayout {
   /** How many tokens at the start of each row are padding, which no other token sees. */
   pads?: readonly number[];
+}
+
+/** What `logits` computes with: cap(x·weightᵀ + bias). weight: [V, D], bias: [V] or null. */
+export interface PlainHead {
+  weight: Tensor;
+  bias: Tensor | null;
+  /** Logits l become cap·tanh(l/cap); 0 or absent: they stay as they are. */
+  softcap?: number;
+}
+
+/** A head that is a plain linear layer, or tied to the embedding's weights; null of any other. */
+export function plainHeadOf(head: Module | null, tied: Tensor): PlainHead | null {
+  if (!head) return { weight: tied, bias: null };
+  return head instanceof Linear ? { weight: head.weight, bias: head.bias } : null;
 }
 
 export abstract class CausalLM extends Module<[ids: Tensor, cache?: KVCache, layout?: RowLayout]> {
@@ -59,10 +73,10 @@ export abstract class CausalLM extends Module<[ids: Tensor, cache?: KVCache, lay
   abstract logits(hidden: Tensor): Tensor;
 
   /**
-   * The weights [V, D] and bias [V] of the output head where `logits` does no more than multiply by
-   * them, so that `loss` need not build the logits; null where it does more, under an adapter say.
+   * The output head where `logits` does no more than multiply by its weights, and perhaps cap the result,
+   * so that `loss` need not build the logits; null where it does more, under an adapter say.
    */
-  protected abstract plainHead(): { weight: Tensor; bias: Tensor | null } | null;
+  protected abstract plainHead(): PlainHead | null;
 
   /**
    * Logits of the token that follows each position: `logits(hidden(ids))`.
@@ -92,7 +106,10 @@ export abstract class CausalLM extends Module<[ids: Tensor, cache?: KVCache, lay
     return scoped(() => {
       const x = this.hidden(ids); // [B, T, D]
       const head = this.plainHead();
-      if (head) return linearCrossEntropy(x, head.weight, head.bias, targets);
+      if (head) {
+        const { weight, bias, softcap = 0 } = head;
+        return linearCrossEntropy(x, weight, bias, targets, { softcap });
+      }
       const n = targets.size;
       const logits = reshape(this.logits(x), [n, this.sizes.vocabSize]);
       return crossEntropy(logits, reshape(targets, [n]));

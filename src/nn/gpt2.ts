@@ -12,12 +12,27 @@ import {
   sub,
 } from "../autograd/ops/index.ts";
 import { arange } from "../tensor/create.ts";
+import { scoped } from "../tensor/scope.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { attend } from "./attend.ts";
-import { CausalLM, type LMSizes, type RowLayout } from "./causal_lm.ts";
+import {
+  CausalLM,
+  type LMSizes,
+  type PlainHead,
+  plainHeadOf,
+  type RowLayout,
+} from "./causal_lm.ts";
 import { type GPT2Config, type GPT2Spec, readGPT2Config } from "./gpt2_config.ts";
 import type { KVCache } from "./kv_cache.ts";
-import { addThenNorm, Conv1D, Dropout, Embedding, LayerNorm, Linear, weightsOf } from "./layers.ts";
+import {
+  addThenNorm,
+  Conv1D,
+  Dropout,
+  Embedding,
+  LayerNorm,
+  Linear,
+  throughBlocks,
+} from "./layers.ts";
 import { Module } from "./module.ts";
 
 /** What a block needs besides its input. */
@@ -110,7 +125,7 @@ class GPT2Block extends Module<
     context: Context,
   ): readonly [x: Tensor, residual: Tensor] {
     const [h, normed] = addThenNorm(this.ln_1, x, residual);
-    const [sum, y] = addThenNorm(this.ln_2, h, this.attn.call(normed, context));
+    const [sum, y] = scoped(() => addThenNorm(this.ln_2, h, this.attn.call(normed, context)));
     return [sum, this.mlp.call(y)];
   }
 }
@@ -138,9 +153,10 @@ class GPT2Model extends Module<[Tensor, Context, number]> {
     let positions = slice(this.#positions, 0, offset, offset + ids.shape[1]!); // [T]
     // A row's positions count from its first token; padding before it takes part in nothing.
     if (starts) positions = maximum(sub(positions, reshape(starts, [starts.size, 1])), 0); // [B, T]
-    let x = this.drop.call(add(this.wte.call(ids), this.wpe.call(positions)));
-    let residual: Tensor | null = null;
-    for (const block of this.h) [x, residual] = block.call(x, residual, context);
+    const embedded = scoped(() =>
+      this.drop.call(add(this.wte.call(ids), this.wpe.call(positions))),
+    );
+    const [x, residual] = throughBlocks(this.h, embedded, context);
     return addThenNorm(this.ln_f, x, residual)[1];
   }
 
@@ -202,8 +218,8 @@ export class GPT2LMHeadModel extends CausalLM {
     return this.lm_head?.call(hidden) ?? linear(hidden, this.transformer.wte.weight);
   }
 
-  protected plainHead(): { weight: Tensor; bias: Tensor | null } | null {
-    return weightsOf(this.lm_head ?? this.transformer.wte);
+  protected plainHead(): PlainHead | null {
+    return plainHeadOf(this.lm_head, this.transformer.wte.weight);
   }
 
   override dispose(): void {

@@ -161,6 +161,25 @@ export function addThenNorm(
   return [h, norm.call(h)];
 }
 
+/**
+ * A residual stream through blocks. What no block keeps for backward is freed on the way; x too.
+ * @param x  what the first block gets
+ * @returns the sum's last two summands, as a block returns them
+ */
+export function throughBlocks<C>(
+  blocks: readonly Module<[Tensor, Tensor | null, C], readonly [x: Tensor, residual: Tensor]>[],
+  x: Tensor,
+  context: C,
+): readonly [x: Tensor, residual: Tensor | null] {
+  let state: readonly [x: Tensor, residual: Tensor | null] = [x, null];
+  for (const block of blocks) {
+    const next = block.call(...state, context);
+    for (const t of state) if (t && !next.includes(t)) t.dispose();
+    state = next;
+  }
+  return state;
+}
+
 /** Drops elements with probability `p` in training and scales the others by 1/(1−p). */
 export class Dropout extends Module {
   constructor(readonly p = 0.5) {
@@ -173,10 +192,4 @@ export class Dropout extends Module {
   forward(x: Tensor): Tensor {
     return dropout(x, this.p, { training: this.training });
   }
-}
-
-/** The weights of a head that is no more than y = x·weightᵀ + bias; null of any other module. */
-export function weightsOf(head: Module): { weight: Tensor; bias: Tensor | null } | null {
-  if (head instanceof Linear) return head;
-  return head instanceof Embedding ? { weight: head.weight, bias: null } : null;
 }

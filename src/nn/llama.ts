@@ -2,11 +2,18 @@
 // gated MLP. One set of modules serves all families; a DecoderSpec says in what they differ. Modules are
 // named as in Hugging Face Transformers, so that checkpoints and adapters fit.
 import { gelu, linear, mul, relu, reshape, rope, swiglu, tanh } from "../autograd/ops/index.ts";
+import { scoped } from "../tensor/scope.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { attend } from "./attend.ts";
-import { CausalLM, type LMSizes, type RowLayout } from "./causal_lm.ts";
+import {
+  CausalLM,
+  type LMSizes,
+  type PlainHead,
+  plainHeadOf,
+  type RowLayout,
+} from "./causal_lm.ts";
 import type { KVCache } from "./kv_cache.ts";
-import { addThenNorm, Embedding, Linear, RMSNorm, weightsOf } from "./layers.ts";
+import { addThenNorm, Embedding, Linear, RMSNorm, throughBlocks } from "./layers.ts";
 import {
   type Activation,
   type DecoderSpec,
@@ -130,13 +137,15 @@ class LlamaDecoderLayer extends Module<
     context: Context,
   ): readonly [x: Tensor, residual: Tensor] {
     const [h, normed] = addThenNorm(this.input_layernorm, x, residual);
-    const attended = this.self_attn.call(normed, context);
+    const attended = () => this.self_attn.call(normed, context);
     const [before, after] = [this.pre_feedforward_layernorm, this.post_feedforward_layernorm];
     if (!before || !after) {
-      const [sum, y] = addThenNorm(this.post_attention_layernorm, h, attended);
+      const [sum, y] = scoped(() => addThenNorm(this.post_attention_layernorm, h, attended()));
       return [sum, this.mlp.call(y)];
     }
-    const [sum, y] = addThenNorm(before, h, this.post_attention_layernorm.call(attended));
+    const [sum, y] = scoped(() =>
+      addThenNorm(before, h, this.post_attention_layernorm.call(attended())),
+    );
     return [sum, after.call(this.mlp.call(y))];
   }
 }
@@ -163,9 +172,8 @@ class LlamaModel extends Module<[Tensor, KVCache | undefined, number, Tensor | n
     const context: Context = { ...this.#tables.at(offset, ids.shape[1]!), cache, starts };
     const embedded = this.embed_tokens.call(ids);
     const { embeddingScale } = this.spec;
-    let x = embeddingScale === 1 ? embedded : mul(embedded, embeddingScale);
-    let residual: Tensor | null = null;
-    for (const layer of this.layers) [x, residual] = layer.call(x, residual, context);
+    const scaled = embeddingScale === 1 ? embedded : mul(embedded, embeddingScale);
+    const [x, residual] = throughBlocks(this.layers, scaled, context);
     return addThenNorm(this.norm, x, residual)[1];
   }
 
@@ -229,8 +237,9 @@ export class LlamaForCausalLM extends CausalLM {
     return cap === null ? plain : mul(tanh(mul(plain, 1 / cap)), cap);
   }
 
-  protected plainHead(): { weight: Tensor; bias: Tensor | null } | null {
-    return this.spec.logitCap === null ? weightsOf(this.lm_head ?? this.model.embed_tokens) : null;
+  protected plainHead(): PlainHead | null {
+    const head = plainHeadOf(this.lm_head, this.model.embed_tokens.weight);
+    return head && { ...head, softcap: this.spec.logitCap ?? 0 };
   }
 
   override dispose(): void {

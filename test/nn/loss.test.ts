@@ -31,10 +31,28 @@ function llama(tied: boolean): CausalLM {
 const gpt2 = (): CausalLM =>
   new GPT2LMHeadModel({ vocab_size: V, n_positions: T, n_embd: 24, n_layer: 2, n_head: 2 });
 
+const gemma2 = (): CausalLM =>
+  new LlamaForCausalLM({
+    model_type: "gemma2",
+    vocab_size: V,
+    hidden_size: 24,
+    intermediate_size: 40,
+    num_hidden_layers: 2,
+    num_attention_heads: 2,
+    num_key_value_heads: 1,
+    head_dim: 12,
+    hidden_activation: "gelu_pytorch_tanh",
+    query_pre_attn_scalar: 12,
+    attn_logit_softcapping: 50,
+    final_logit_softcapping: 3,
+    max_position_embeddings: T,
+  });
+
 const MODELS: Record<string, () => CausalLM> = {
   "llama, untied": () => llama(false),
   "llama, tied": () => llama(true),
   gpt2,
+  "gemma 2, tied and capped": gemma2,
 };
 
 /** Tokens that can be learnt, the first of each window without a target. */

@@ -6,7 +6,7 @@ import { foldForward } from "../../kernels/reduce.ts";
 import { format } from "../../tensor/shape.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import { op } from "../op.ts";
-import { onto } from "./onto.ts";
+import { type Into, onto } from "./onto.ts";
 
 const rule = op("linear", {
   forward: (x: Tensor, weight: Tensor, bias: Tensor | null, transposed: boolean) => {
@@ -14,26 +14,36 @@ const rule = op("linear", {
       transposeB: !transposed,
       ...(bias ? { bias } : {}),
     });
-    return [y.view([...x.shape.slice(0, -1), y.shape[1]!]), { x, weight, transposed }];
+    // Only the weight's gradient needs x: under a frozen weight it is not kept.
+    const kept = { x: weight.requiresGrad ? x : null, weight, shape: x.shape, transposed };
+    return [y.view([...x.shape.slice(0, -1), y.shape[1]!]), kept];
   },
-  backward: (dy, { x, weight, transposed }, [needsX, needsWeight, needsBias], _, totals) => {
+  backward: (
+    dy,
+    { x, weight, shape, transposed },
+    [needsX, needsWeight, needsBias],
+    _,
+    totals,
+  ) => {
     const rows = rowsOf(dy);
-    const [left, right] = transposed ? [rowsOf(x), rows] : [rows, rowsOf(x)];
     return [
       needsX
-        ? onto(totals[0], x, (into) =>
+        ? onto(totals[0], shape, (into) =>
             matmulForward(rows, weight, { transposeB: transposed, ...into }),
           )
         : null,
-      needsWeight
-        ? onto(totals[1], weight, (into) =>
-            matmulForward(left, right, { transposeA: true, ...into }),
-          )
+      needsWeight && x
+        ? onto(totals[1], weight.shape, (into) => weightGradient(rows, rowsOf(x), transposed, into))
         : null,
       needsBias ? columnSum(rows) : null,
     ];
   },
 });
+
+function weightGradient(dy: Tensor, x: Tensor, transposed: boolean, into: Into): Tensor {
+  const [left, right] = transposed ? [x, dy] : [dy, x];
+  return matmulForward(left, right, { transposeA: true, ...into });
+}
 
 function columnSum(rows: Tensor): Tensor {
   const [R, inner] = rows.shape as [number, number];

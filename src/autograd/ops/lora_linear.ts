@@ -24,13 +24,13 @@ const rule = op("lora_linear", {
     const { x, W, A, B, S, plan } = saved;
     const dS = needsX || needsA ? loraLinearBackwardS(dy, B, plan.scale) : null;
     return [
-      needsX ? onto(totals[0], x, (o) => loraLinearBackwardX(dy, dS!, W, A, plan, o)) : null,
+      needsX ? onto(totals[0], x.shape, (o) => loraLinearBackwardX(dy, dS!, W, A, plan, o)) : null,
       needsW
-        ? onto(totals[1], W, (o) => loraLinearBackwardWeight(dy, x, plan.transposed, o))
+        ? onto(totals[1], W.shape, (o) => loraLinearBackwardWeight(dy, x, plan.transposed, o))
         : null,
       needsBias ? biasGradient(dy) : null,
-      needsA ? onto(totals[3], A, (o) => loraLinearBackwardA(dS!, x, plan, o)) : null,
-      needsB ? onto(totals[4], B, (o) => loraLinearBackwardB(dy, S, o)) : null,
+      needsA ? onto(totals[3], A.shape, (o) => loraLinearBackwardA(dS!, x, plan, o)) : null,
+      needsB ? onto(totals[4], B.shape, (o) => loraLinearBackwardB(dy, S, o)) : null,
     ];
   },
 });

@@ -1,56 +1,59 @@
 import { checkDType } from "../../kernels/check.ts";
 import { type MatmulOptions, matmulForward } from "../../kernels/matmul.ts";
 import { foldForward, foldOf } from "../../kernels/reduce.ts";
-import { broadcastShapes, sameShape, sizeOf } from "../../tensor/shape.ts";
+import { broadcastShapes, type Shape, sameShape, sizeOf } from "../../tensor/shape.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import { op } from "../op.ts";
 import { cast } from "./cast.ts";
 import { broadcastTo } from "./copy.ts";
+import type { Into } from "./onto.ts";
 
 type Transposes = Pick<MatmulOptions, "transposeA" | "transposeB">;
 
 const rule = op("matmul", {
   forward: (a: Tensor, b: Tensor, options: Transposes) => [
     matmulForward(a, b, options),
-    { a, b, options },
+    // Each is kept for the gradient of the other.
+    {
+      ...{ a: b.requiresGrad ? a : null, b: a.requiresGrad ? b : null },
+      ...{ aShape: a.shape, bShape: b.shape, options },
+    },
   ],
-  backward: (dy, { a, b, options }, [needsA, needsB], _, totals) => {
+  backward: (dy, { a, b, aShape, bShape, options }, _needs, _last, totals) => {
     const { transposeA: tA = false, transposeB: tB = false } = options;
-    const da = (into: Into) =>
+    const da = (b: Tensor, into: Into) =>
       tA
         ? matmulForward(b, dy, { transposeA: tB, transposeB: true, ...into })
         : matmulForward(dy, b, { transposeB: !tB, ...into });
-    const db = (into: Into) =>
+    const db = (a: Tensor, into: Into) =>
       tB
         ? matmulForward(dy, a, { transposeA: true, transposeB: tA, ...into })
         : matmulForward(a, dy, { transposeA: !tA, ...into });
     const batch = dy.shape.slice(0, -2);
     return [
-      needsA ? gradient(a, batch, totals[0], da) : null,
-      needsB ? gradient(b, batch, totals[1], db) : null,
+      b && gradient(aShape, batch, totals[0], (into) => da(b, into)),
+      a && gradient(bShape, batch, totals[1], (into) => db(a, into)),
     ];
   },
 });
 
-type Into = Pick<MatmulOptions, "into">;
-
 /** The gradient of one side: added to its total in place, unless it is a sum over the batch. */
 function gradient(
-  x: Tensor,
+  shape: Shape,
   batch: readonly number[],
   total: Tensor | null,
   make: (into: Into) => Tensor,
 ): Tensor {
-  if (sameShape(x.shape.slice(0, -2), batch) && total) return make({ into: total });
-  return sumTo(make({}), x);
+  if (sameShape(shape.slice(0, -2), batch) && total) return make({ into: total });
+  return sumTo(make({}), shape);
 }
 
 /** Sums a gradient over the batch that one matrix served. */
-function sumTo(gradient: Tensor, x: Tensor): Tensor {
-  if (gradient.size === x.size) return gradient.view(x.shape);
+function sumTo(gradient: Tensor, shape: Shape): Tensor {
+  if (gradient.size === sizeOf(shape)) return gradient.view(shape);
   const lead = gradient.rank - 2;
   const fold = foldOf(gradient.shape, 0, lead);
-  return foldForward("matmul_backward", "sum", gradient, fold, x.shape);
+  return foldForward("matmul_backward", "sum", gradient, fold, shape);
 }
 
 /**
