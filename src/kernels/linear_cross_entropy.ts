@@ -31,6 +31,8 @@ export interface LinearCrossEntropyPlan {
   rows: number;
   /** Columns of a block. */
   columns: number;
+  /** Logits l become cap·tanh(l/cap); 0: they stay as they are. */
+  softcap: number;
 }
 
 /** Which gradients forward computes on its way. */
@@ -53,7 +55,7 @@ export function checkLinearCrossEntropy(
   weight: Tensor,
   bias: Tensor | null,
   targets: Tensor,
-  ignoreIndex: number,
+  { ignoreIndex, softcap }: Pick<LinearCrossEntropyPlan, "ignoreIndex" | "softcap">,
 ): void {
   checkDType(op, "x", x, "f32");
   checkDType(op, "weight", weight, "f32", "f16", "bf16");
@@ -69,6 +71,10 @@ export function checkLinearCrossEntropy(
   if (V === 0 || d === 0) {
     const expected = "[V, d] with both at least 1";
     throw new ShapeError({ op, arg: "weight", expected, got: format(weight.shape) });
+  }
+  if (!(Number.isFinite(softcap) && softcap >= 0)) {
+    const expected = "a positive number, or 0 for none";
+    throw new ValueError({ op, arg: "softcap", expected, got: `${softcap}` });
   }
   if (bias) {
     checkDType(op, "bias", bias, "f32");
@@ -184,7 +190,17 @@ function countOf(targets: Tensor, ignore: number): Tensor {
   return foldForward(op, "sum", counts, { outer: 1, R: targets.size, inner: 1 }, []);
 }
 
-const NO_PARAMS = { rows: 0, columns: 0, first: 0, V: 0, S: 0, part: 0, parts: 0, start: 0 };
+const NO_PARAMS = {
+  cap: 0,
+  rows: 0,
+  columns: 0,
+  first: 0,
+  V: 0,
+  S: 0,
+  part: 0,
+  parts: 0,
+  start: 0,
+};
 
 /** Rows start … end − 1: their losses, and their share of every gradient. */
 function chunk(all: Everything, plan: LinearCrossEntropyPlan, start: number, end: number): void {
@@ -196,7 +212,8 @@ function chunk(all: Everything, plan: LinearCrossEntropyPlan, start: number, end
   const x = rowsBetween(all.x, start, end); // [rows, d]
   const [maxima, sums] = [0, 1].map(() => Tensor.empty(op, [rows, parts], "f32"));
   const [picked, lse] = [0, 1].map(() => Tensor.empty(op, [rows], "f32"));
-  const common = { rows, V, parts, start, ignore: plan.ignoreIndex };
+  const common = { rows, V, parts, start, ignore: plan.ignoreIndex, cap: plan.softcap };
+  const CAP = Number(plan.softcap > 0);
   const made = blocks.map((block) => {
     const { first, columns, runs: S, part } = block;
     const W = rowsBetween(weight, first, first + columns);
@@ -204,6 +221,7 @@ function chunk(all: Everything, plan: LinearCrossEntropyPlan, start: number, end
     const logits = matmulForward(x, W, { transposeB: true, ...(bias ? { bias } : {}) });
     const launch = {
       params: { ...common, first, columns, S, part },
+      constants: { CAP },
       defines: block.width === 4 ? {} : SCALAR,
       groups: grid(Math.ceil((rows * S) / 16)),
     };
@@ -223,6 +241,7 @@ function chunk(all: Everything, plan: LinearCrossEntropyPlan, start: number, end
   kernel.run("linear_cross_entropy_rows", {
     tensors: { targets, maxima_in: maxima!, sums_in: sums!, picked_in: picked!, lse: lse!, losses },
     params: { ...NO_PARAMS, ...common, part: filled },
+    constants: { CAP },
     groups: grid(Math.ceil(rows / 16)),
   });
   if (!dx && !dweight && !dbias) return;
@@ -230,7 +249,7 @@ function chunk(all: Everything, plan: LinearCrossEntropyPlan, start: number, end
     kernel.run("linear_cross_entropy_gradient", {
       ...launch,
       tensors: { targets, lse_in: lse!, count, dlogits: logits },
-      constants: { MEAN: Number(plan.reduction === "mean") },
+      constants: { CAP, MEAN: Number(plan.reduction === "mean") },
     });
     if (dx) matmulForward(logits, W, { into: rowsBetween(dx, start, end) });
     if (dweight) {

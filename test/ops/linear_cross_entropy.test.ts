@@ -117,6 +117,39 @@ gpuTest(
   },
 );
 
+gpuTest(
+  "linear_cross_entropy: capped logits against float64, and as the plain path has them",
+  async () => {
+    for (const [N, d, V, cap] of [
+      [3, 4, 6, 2],
+      [70, 16, 259, 5],
+    ] as [number, number, number, number][]) {
+      const sizes = { N, d, V, cap };
+      const targets = someTargets(N, V);
+      const check = () =>
+        checkOp({
+          name: `linear_cross_entropy capped at ${cap}`,
+          run: (x, W, b) =>
+            linearCrossEntropy(x!, W!, b!, tensor(targets), { softcap: cap, rows: 64 }),
+          inputs: [
+            { shape: [N, d], values: randomValues(N * d, 5, 4) },
+            { shape: [V, d], values: randomValues(V * d, 6, 4) },
+            { shape: [V] },
+          ],
+          forward: (x, W, b) => reference.linearCrossEntropy(x!, W!, b!, targets, sizes),
+          backward: (dy, x, W, b) => {
+            const g = reference.linearCrossEntropyBackward(dy, x!, W!, b!, targets, sizes);
+            return [g.dx, g.dW, g.dbias];
+          },
+          K: V + d,
+        });
+      await check();
+      setKernelPath("plain");
+      await check().finally(() => setKernelPath("auto"));
+    }
+  },
+);
+
 gpuTest("linear_cross_entropy: f16 and bf16 heads give what their values in f32 give", async () => {
   const [N, d, V] = [70, 32, 200];
   const targets = tensor(someTargets(N, V));
@@ -273,6 +306,8 @@ gpuTest("linear_cross_entropy: errors come before anything is allocated", () => 
   const bad = (options: LinearCrossEntropyOptions, text: string) =>
     refused(() => run(x, W, null, ids, options), "ValueError", text);
   bad({ rows: 63 }, "rows must be a positive multiple of 64, got 63");
+  bad({ softcap: -1 }, "softcap must be a positive number, or 0 for none, got -1");
+  bad({ softcap: Number.NaN }, "softcap must be a positive number, or 0 for none, got NaN");
   bad({ columns: 64 }, "columns must be a positive multiple of 128, got 64");
   is(theGpu().stats().buffersLive, before);
 });

@@ -8,11 +8,18 @@ export interface HeadSizes {
   N: number;
   d: number;
   V: number;
+  /** Logits l become cap·tanh(l/cap); 0 or absent: they stay as they are. */
+  cap?: number;
 }
 
-function logitsOf(x: Numbers, W: Numbers, bias: Numbers | null, { N, d, V }: HeadSizes): Array64 {
+function logitsOf(x: Numbers, W: Numbers, bias: Numbers | null, sizes: HeadSizes): Array64 {
+  const { N, d, V, cap = 0 } = sizes;
   const logits = matmul(x, [N, d], W, [V, d], { transposeB: true });
   for (let i = 0; bias && i < logits.data.length; i++) logits.data[i]! += bias[i % V]!;
+  if (cap > 0)
+    logits.data.forEach((l, i) => {
+      logits.data[i] = cap * Math.tanh(l / cap);
+    });
   return logits;
 }
 
@@ -39,9 +46,13 @@ export function linearCrossEntropyBackward(
   sizes: HeadSizes,
   ignoreIndex = -100,
 ): { dx: Float64Array; dW: Float64Array; dbias: Float64Array } {
-  const { N, d, V } = sizes;
+  const { N, d, V, cap = 0 } = sizes;
   const { data } = logitsOf(x, W, bias, sizes);
   const dl = crossEntropyBackward(dy, data, [N, V], targets, { ignoreIndex });
+  if (cap > 0)
+    dl.forEach((g, i) => {
+      dl[i] = g * (1 - (data[i]! / cap) ** 2);
+    });
   const dbias = new Float64Array(V);
   dl.forEach((g, i) => {
     dbias[i % V]! += g;

@@ -13,7 +13,11 @@ import { erf, erfc } from "./erf.ts";
 import { checkGradient } from "./finite.ts";
 import { type Form, gelu, geluBackward } from "./gelu.ts";
 import { layerNorm, layerNormBackward } from "./layer_norm.ts";
-import { linearCrossEntropy, linearCrossEntropyBackward } from "./linear_cross_entropy.ts";
+import {
+  type HeadSizes,
+  linearCrossEntropy,
+  linearCrossEntropyBackward,
+} from "./linear_cross_entropy.ts";
 import { loraLinear, loraLinearBackward } from "./lora_linear.ts";
 import { loraMerge } from "./lora_merge.ts";
 import { matmul, matmulBackward } from "./matmul.ts";
@@ -208,8 +212,12 @@ test("cross_entropy, with ignored rows and label smoothing", () => {
   is(crossEntropy(x, shape, [-100, -100, -100, -100])[0], 0);
 });
 
-test("linear_cross_entropy, with ignored rows", () => {
-  const sizes = { N: 4, d: 3, V: 5 };
+test("linear_cross_entropy, with ignored rows and capped logits", () => {
+  for (const cap of [0, 1.5]) checkHead({ N: 4, d: 3, V: 5, cap });
+  close(linearCrossEntropy([1], [0, 0, 0, 0], null, [2], { N: 1, d: 1, V: 4 }), [Math.log(4)]);
+});
+
+function checkHead(sizes: HeadSizes): void {
   const [x, W, bias] = [numbers(12, 20, -2, 2), numbers(15, 21), numbers(5, 22)];
   const targets = [3, -100, 0, 4];
   const grads = linearCrossEntropyBackward([1.5], x, W, bias, targets, sizes);
@@ -219,8 +227,7 @@ test("linear_cross_entropy, with ignored rows", () => {
   checkGradient("linear_cross_entropy x", inX, x, [1.5], grads.dx);
   checkGradient("linear_cross_entropy W", inW, W, [1.5], grads.dW);
   checkGradient("linear_cross_entropy bias", inBias, bias, [1.5], grads.dbias);
-  close(linearCrossEntropy([1], [0, 0, 0, 0], null, [2], { N: 1, d: 1, V: 4 }), [Math.log(4)]);
-});
+}
 
 test("layer_norm and rms_norm", () => {
   const shape = [3, 5];

@@ -18,13 +18,7 @@ const rule = op("linear", {
     const kept = { x: weight.requiresGrad ? x : null, weight, shape: x.shape, transposed };
     return [y.view([...x.shape.slice(0, -1), y.shape[1]!]), kept];
   },
-  backward: (
-    dy,
-    { x, weight, shape, transposed },
-    [needsX, needsWeight, needsBias],
-    _,
-    totals,
-  ) => {
+  backward: (dy, { x, weight, shape, transposed }, [needsX, needsWeight, needsBias], _, totals) => {
     const rows = rowsOf(dy);
     return [
       needsX

@@ -12,9 +12,11 @@ import { kernelPath } from "../../kernels/path.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import { gradEnabled } from "../graph.ts";
 import { op } from "../op.ts";
+import { div, mul } from "./binary.ts";
 import { crossEntropy } from "./cross_entropy.ts";
 import { linear } from "./linear.ts";
 import { reshape } from "./reshape.ts";
+import { tanh } from "./unary.ts";
 
 const rule = op("linear_cross_entropy", {
   forward: (
@@ -39,6 +41,8 @@ export interface LinearCrossEntropyOptions {
   ignoreIndex?: number;
   /** The mean over the rows that count (0 where none does), or the sum. Default "mean". */
   reduction?: "mean" | "sum";
+  /** Logits l become cap·tanh(l/cap), as in Gemma 2. Default 0: they stay as they are. */
+  softcap?: number;
   /** Rows of logits that are made at once, a multiple of 64. Default: as many logits as x has elements. */
   rows?: number;
   /** Columns of logits that are made at once, a multiple of 128, or V. Default: V, where a binding holds it. */
@@ -64,15 +68,16 @@ export function linearCrossEntropy(
   targets: Tensor,
   options: LinearCrossEntropyOptions = {},
 ): Tensor {
-  const { ignoreIndex = -100, reduction = "mean" } = options;
-  checkLinearCrossEntropy(x, weight, bias, targets, ignoreIndex);
+  const { ignoreIndex = -100, reduction = "mean", softcap = 0 } = options;
+  checkLinearCrossEntropy(x, weight, bias, targets, { ignoreIndex, softcap });
   if (kernelPath() === "plain") {
-    const logits = reshape(linear(x, weight, bias), [targets.size, weight.shape[0]!]);
+    const whole = reshape(linear(x, weight, bias), [targets.size, weight.shape[0]!]);
+    const logits = softcap > 0 ? mul(tanh(div(whole, softcap)), softcap) : whole;
     return crossEntropy(logits, reshape(targets, [targets.size]), { ignoreIndex, reduction });
   }
   const [V, d] = weight.shape as [number, number];
   const chunk = linearCrossEntropyChunk(targets.size, d, V, weight.bytes);
-  const plan = { ignoreIndex, reduction, ...chunk };
+  const plan = { ignoreIndex, reduction, softcap, ...chunk };
   if (options.rows !== undefined) plan.rows = options.rows;
   if (options.columns !== undefined) plan.columns = options.columns;
   checkChunk(plan.rows, plan.columns, V);

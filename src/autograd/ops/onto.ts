@@ -11,11 +11,7 @@ export type Into = Pick<MatmulOptions, "into">;
  * A gradient: added to `total` where there is one, else made.
  * @param make  a product as rows of its last axis, written into `into` where given
  */
-export function onto(
-  total: Tensor | null,
-  shape: Shape,
-  make: (options: Into) => Tensor,
-): Tensor {
+export function onto(total: Tensor | null, shape: Shape, make: (options: Into) => Tensor): Tensor {
   if (!total) return make({}).view(shape);
   make({ into: rowsOf(total) });
   return total;

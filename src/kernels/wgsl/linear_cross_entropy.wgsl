@@ -3,6 +3,7 @@
 //   m = max l, s = Σ exp(l − m) of a run of a row      lse = M + log Σ s · exp(m − M), M = max m
 //   loss = lse − l_target      0 where ignored
 //   dl = (exp(l − lse) − [v = target]) / count      0 where ignored; written where the logits were
+// CAP: l stands for c = cap · tanh(l / cap), and dl is multiplied by 1 − (c / cap)².
 // Runs: one thread takes every S-th vector of a row's columns. Rows: one thread takes one row.
 // F is one column, or four neighbours of them, as WIDTH says.
 
@@ -11,6 +12,7 @@ alias U = vec4<u32>;
 const WIDTH: u32 = 4u;
 const LANES = vec4<u32>(0u, 1u, 2u, 3u);
 override MEAN: bool = true;
+override CAP: bool = false;
 
 struct Params {
   rows: u32,
@@ -24,6 +26,7 @@ struct Params {
   // The chunk's first row in targets and losses.
   start: u32,
   ignore: i32,
+  cap: f32,
 }
 
 @group(0) @binding(0) var<storage> logits: array<F>;
@@ -33,6 +36,13 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> sums: array<F>;
 @group(0) @binding(5) var<storage, read_write> picked: array<f32>;
 var<immediate> params: Params;
+
+fn capped(l: F) -> F {
+  if (CAP) {
+    return params.cap * tanh(clamp(l / params.cap, F(-15.0), F(15.0)));
+  }
+  return l;
+}
 
 fn target_of(row: u32) -> u32 {
   return u32(clamp(targets[params.start + row], 0, i32(params.V) - 1));
@@ -50,11 +60,11 @@ fn linear_cross_entropy_runs(@builtin(global_invocation_id) id: vec3<u32>, @buil
   let at = row * vectors;
   var m = F(-1e30);
   for (var k = run; k < vectors; k += params.S) {
-    m = max(m, logits[at + k]);
+    m = max(m, capped(logits[at + k]));
   }
   var s = F();
   for (var k = run; k < vectors; k += params.S) {
-    s += exp(max(logits[at + k] - m, F(-80.0)));
+    s += exp(max(capped(logits[at + k]) - m, F(-80.0)));
   }
   let part = row * params.parts / WIDTH + params.part + run;
   maxima[part] = m;
@@ -88,8 +98,12 @@ fn linear_cross_entropy_rows(@builtin(global_invocation_id) id: vec3<u32>, @buil
   }
   let all = m + log(s);
   lse[row] = all;
+  var picked_logit = picked_in[row];
+  if (CAP) {
+    picked_logit = params.cap * tanh(clamp(picked_logit / params.cap, -15.0, 15.0));
+  }
   let counted = targets[params.start + row] != params.ignore;
-  losses[params.start + row] = select(0.0, all - picked_in[row], counted);
+  losses[params.start + row] = select(0.0, all - picked_logit, counted);
 }
 
 @group(0) @binding(11) var<storage> lse_in: array<f32>;
@@ -114,9 +128,14 @@ fn linear_cross_entropy_gradient(@builtin(global_invocation_id) id: vec3<u32>, @
   let wanted = target_of(row);
   let vectors = params.columns / WIDTH;
   for (var k = i % params.S; k < vectors; k += params.S) {
-    let p = exp(clamp(dlogits[row * vectors + k] - all, F(-80.0), F()));
+    let l = capped(dlogits[row * vectors + k]);
+    let p = exp(clamp(l - all, F(-80.0), F()));
     let one = select(F(), F(1.0), U(params.first + k * WIDTH) + LANES == U(wanted));
-    dlogits[row * vectors + k] = scale * (p - one);
+    var dl = scale * (p - one);
+    if (CAP) {
+      dl *= 1.0 - (l / params.cap) * (l / params.cap);
+    }
+    dlogits[row * vectors + k] = dl;
   }
 }
 
