@@ -4,6 +4,7 @@ import type { CausalLM } from "../nn/causal_lm.ts";
 import { AdamW, clipGradNorm, cosineSchedule } from "../nn/optim/index.ts";
 import { scope } from "../tensor/scope.ts";
 import type { Tensor } from "../tensor/tensor.ts";
+import { CapturedStep } from "./captured_step.ts";
 import { evaluate } from "./evaluate.ts";
 import { checkCount, type Windows } from "./windows.ts";
 
@@ -25,6 +26,12 @@ export interface FitOptions {
   seed?: number;
   /** Held-out text, and how often to look at it (in steps). */
   validate?: { windows: Windows; every: number; most?: number };
+  /**
+   * Steps are captured and replayed, which changes no bit of the result. false: every step runs eagerly.
+   * true: a model whose step cannot be captured, for it reads or uploads on its way, throws CaptureError;
+   * by default it is trained eagerly.
+   */
+  capture?: boolean;
   onStep?: (progress: FitProgress) => void;
 }
 
@@ -45,11 +52,16 @@ export interface FitResult {
   valid: { step: number; loss: number }[];
   /** Wall time of every step, without validation. */
   stepMs: number[];
+  /** Whether steps were replayed. */
+  captured: boolean;
 }
 
 /**
  * Trains a model on windows of text. Its mode is as before afterwards, also where something throws.
- * @throws ValueError where steps or batch is no positive integer, and for what AdamW refuses
+ * The model's code runs for the first two steps; from then on what it did on the GPU is repeated, so that a
+ * change of the model on the way, of dropout or of what is frozen, has no effect: `capture: false` is for that.
+ * @throws ValueError where steps or batch is no positive integer, and for what AdamW refuses;
+ *   CaptureError as `options.capture` says
  */
 export async function fit(model: CausalLM, options: FitOptions): Promise<FitResult> {
   const { train, steps, batch, lr, warmup = 0, clip = 1, seed = 0, validate } = options;
@@ -58,13 +70,24 @@ export async function fit(model: CausalLM, options: FitOptions): Promise<FitResu
   checkCount("fit", "steps", steps);
   checkCount("fit", "batch", batch);
   using optimizer = new AdamW([...parameters], { lr, weightDecay: options.weightDecay ?? 0 });
+  const { ids, targets } = train.random(batch, seed, 0);
+  for (const t of [ids, targets]) t.persist();
+  const oneStep = (ids: Tensor, targets: Tensor) => {
+    const loss = model.loss(ids, targets);
+    backward(loss);
+    clipGradNorm(optimizer, clip);
+    optimizer.step();
+    optimizer.zeroGrad();
+    return loss;
+  };
+  using captured = new CapturedStep(oneStep, optimizer, options.capture);
   const wasTraining = model.training;
   model.train();
-  const result: FitResult = { losses: [], valid: [], stepMs: [] };
+  const result: FitResult = { losses: [], valid: [], stepMs: [], captured: captured.isCaptured };
   try {
     for (let step = 0; step < steps; step++) {
       const began = performance.now();
-      const loss = await oneStep(step);
+      const loss = await lossOf(step);
       result.losses.push(loss);
       result.stepMs.push(performance.now() - began);
       options.onStep?.(progress(step + 1, loss));
@@ -76,19 +99,15 @@ export async function fit(model: CausalLM, options: FitOptions): Promise<FitResu
   } finally {
     optimizer.zeroGrad();
     model.train(wasTraining);
+    for (const t of [ids, targets]) t.dispose();
   }
-  return result;
+  return { ...result, captured: captured.isCaptured };
 
-  async function oneStep(step: number): Promise<number> {
+  async function lossOf(step: number): Promise<number> {
     using _ = scope();
-    const { ids, targets } = train.random(batch, seed, step);
-    const loss = model.loss(ids, targets);
-    backward(loss);
-    clipGradNorm(optimizer, clip);
+    train.refill({ ids, targets }, train.draw(batch, seed, step));
     optimizer.lr = lr * factor(step);
-    optimizer.step();
-    optimizer.zeroGrad();
-    return loss.item();
+    return captured.run(ids, targets).item();
   }
 
   function progress(step: number, loss: number): FitProgress {

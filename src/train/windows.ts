@@ -37,11 +37,15 @@ export class Windows {
 
   /** Random windows: a pure function of seed and step, so that two runs see the same batches. */
   random(batch: number, seed: number, step: number): Batch {
-    const starts = Array.from({ length: batch }, (_, i) => {
+    return this.at(this.draw(batch, seed, step));
+  }
+
+  /** The starts of the windows that `random` gives. */
+  draw(batch: number, seed: number, step: number): number[] {
+    return Array.from({ length: batch }, (_, i) => {
       const [word] = philox4x32([step >>> 0, i, 0, 0], [seed >>> 0, 0x77696e]);
       return Math.floor((word / 2 ** 32) * (this.tokens.length - this.length));
     });
-    return this.at(starts);
   }
 
   /** Starts of windows without overlap, in batches, at most `most` of them, spread over the text: for validation. */
@@ -57,15 +61,27 @@ export class Windows {
 
   /** The windows that begin at these tokens. */
   at(starts: readonly number[]): Batch {
-    const T = this.length;
-    const pick = (shift: number) => {
-      const flat = new Int32Array(starts.length * T);
-      starts.forEach((start, row) => {
-        for (let i = 0; i < T; i++) flat[row * T + i] = this.tokens[start + shift + i]!;
-      });
-      return tensor(flat, [starts.length, T]);
+    const shape = [starts.length, this.length];
+    return {
+      ids: tensor(this.flat(starts, 0), shape),
+      targets: tensor(this.flat(starts, 1), shape),
     };
-    return { ids: pick(0), targets: pick(1) };
+  }
+
+  /** Overwrites a batch of as many windows with those that begin at these tokens. */
+  refill({ ids, targets }: Batch, starts: readonly number[]): void {
+    ids.set(this.flat(starts, 0));
+    targets.set(this.flat(starts, 1));
+  }
+
+  /** The windows' tokens, each moved on by `shift`. */
+  private flat(starts: readonly number[], shift: number): Int32Array {
+    const T = this.length;
+    const flat = new Int32Array(starts.length * T);
+    starts.forEach((start, row) => {
+      for (let i = 0; i < T; i++) flat[row * T + i] = this.tokens[start + shift + i]!;
+    });
+    return flat;
   }
 }
 

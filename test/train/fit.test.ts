@@ -1,12 +1,15 @@
 // The training loop: windows of text, validation that training never sees, and fit.
+import { createHash } from "node:crypto";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { equal, is, match, not, ok } from "uvu/assert";
 import { noGrad } from "../../src/autograd/graph.ts";
+import { mul } from "../../src/autograd/ops/index.ts";
 import { addLora } from "../../src/lora/lora.ts";
 import type { CausalLM } from "../../src/nn/causal_lm.ts";
 import { fromPretrained } from "../../src/nn/pretrained.ts";
-import { manualSeed } from "../../src/tensor/philox.ts";
+import { tensor } from "../../src/tensor/create.ts";
+import { manualSeed, randomState } from "../../src/tensor/philox.ts";
 import type { Tensor } from "../../src/tensor/tensor.ts";
 import { evaluate } from "../../src/train/evaluate.ts";
 import { type FitProgress, fit } from "../../src/train/fit.ts";
@@ -188,6 +191,81 @@ gpuTest(
     is(model.training, false);
     ok(lora.parameters().every((p) => p.grad === null));
     is(theGpu().stats().tensorsLive, before.tensorsLive);
+  },
+);
+
+/** Everything that a run of fit can differ in. */
+async function outcome(
+  adapted: boolean,
+  capture: boolean | undefined,
+  spoil?: (m: CausalLM) => void,
+) {
+  manualSeed(4);
+  using model = await load();
+  if (adapted) addLora(model, { r: 4, lora_dropout: 0.2, target_modules: "all-linear" });
+  spoil?.(model);
+  const [train, valid] = splitTail(text(400), 0.2);
+  const {
+    losses,
+    valid: looks,
+    captured,
+  } = await fit(model, {
+    train: new Windows(train, 11),
+    validate: { windows: new Windows(valid, 13), every: 4 }, // longer windows than those trained on
+    steps: 11,
+    batch: 3,
+    lr: 2e-2,
+    warmup: 3,
+    weightDecay: 0.1,
+    clip: 0.5,
+    ...(capture === undefined ? {} : { capture }),
+  });
+  const digest = createHash("sha256");
+  for (const p of model.parameters()) digest.update(await p.rawBytes());
+  return { captured, all: { losses, looks, random: randomState(), bits: digest.digest("hex") } };
+}
+
+for (const adapted of [true, false]) {
+  const what = adapted ? "an adapter with dropout" : "a whole model";
+  gpuTest(`fit: ${what} trained by replay and eagerly gets the same bits`, async () => {
+    const [replayed, eager] = [await outcome(adapted, undefined), await outcome(adapted, false)];
+    equal([replayed.captured, eager.captured], [true, false]);
+    equal(replayed.all, eager.all);
+    not.equal(eager.all.losses[0], eager.all.losses[10]);
+  });
+}
+
+gpuTest(
+  "fit: a step that cannot be captured is trained eagerly, or refused on demand",
+  async () => {
+    const upload = (model: CausalLM) => {
+      const loss = model.loss.bind(model);
+      model.loss = (ids, targets) => mul(loss(ids, targets), tensor([0.5]));
+    };
+    const [asked, eager] = [
+      await outcome(true, undefined, upload),
+      await outcome(true, false, upload),
+    ];
+    is(asked.captured, false);
+    equal(asked.all, eager.all, "keys of dropout are drawn once, gradients are those of one pass");
+    const error = await outcome(true, true, upload).catch((reason: Error) => reason);
+    is((error as Error).name, "CaptureError");
+    match((error as Error).message, "tensor: the upload must be outside of a captured function");
+    const late = (model: CausalLM) => {
+      const loss = model.loss.bind(model);
+      let state = tensor([1]).persist();
+      model.loss = (ids, targets) => {
+        const before = state;
+        state = mul(state, 1).persist();
+        before.dispose();
+        return mul(loss(ids, targets), state);
+      };
+    };
+    const tooLate = await outcome(true, undefined, late).catch((reason: Error) => reason);
+    match(
+      (tooLate as Error).message,
+      "capture: a tensor from outside that the function uses must be alive",
+    );
   },
 );
 
