@@ -1,16 +1,6 @@
 // GPT-2 (Radford et al. 2019): learned positions, LayerNorm before each part, GELU, tied output
 // weights. Modules are named as in Hugging Face Transformers; weights of Conv1D are [in, out].
-import {
-  add,
-  gelu,
-  linear,
-  maximum,
-  relu,
-  reshape,
-  silu,
-  slice,
-  sub,
-} from "../autograd/ops/index.ts";
+import { add, linear, maximum, reshape, slice, sub } from "../autograd/ops/index.ts";
 import { arange } from "../tensor/create.ts";
 import { scoped } from "../tensor/scope.ts";
 import type { Tensor } from "../tensor/tensor.ts";
@@ -33,6 +23,7 @@ import {
   Linear,
   throughBlocks,
 } from "./layers.ts";
+import { MLP } from "./mlp.ts";
 import { Module } from "./module.ts";
 
 /** What a block needs besides its input. */
@@ -70,34 +61,6 @@ class GPT2Attention extends Module<[Tensor, Context]> {
   }
 }
 
-class GPT2MLP extends Module {
-  c_fc: Module;
-  c_proj: Module;
-  dropout: Dropout;
-
-  constructor(private readonly spec: GPT2Spec) {
-    super();
-    this.c_fc = new Conv1D(spec.width, spec.innerWidth, spec.std);
-    this.c_proj = new Conv1D(spec.innerWidth, spec.width, spec.std);
-    this.dropout = new Dropout(spec.residualDropout);
-  }
-
-  forward(x: Tensor): Tensor {
-    return this.dropout.call(this.c_proj.call(this.activated(x)));
-  }
-
-  /** activation(c_fc(x)). GELU adds the bias of a plain layer itself, and sums its gradient on the way. */
-  private activated(x: Tensor): Tensor {
-    const { c_fc } = this;
-    const { activation } = this.spec;
-    if (activation === "relu") return relu(c_fc.call(x));
-    if (activation === "silu") return silu(c_fc.call(x));
-    const form = activation === "gelu_tanh" ? "tanh" : "none";
-    if (!(c_fc instanceof Conv1D)) return gelu(c_fc.call(x), form);
-    return gelu(linear(x, c_fc.weight, null, { transposed: true }), form, c_fc.bias);
-  }
-}
-
 /**
  * A block. Its input and its result are sums of which the last summand is still to be added: the norm that
  * comes next adds it on the way.
@@ -109,14 +72,15 @@ class GPT2Block extends Module<
   ln_1: LayerNorm;
   attn: GPT2Attention;
   ln_2: LayerNorm;
-  mlp: GPT2MLP;
+  mlp: MLP;
 
   constructor(spec: GPT2Spec, index: number) {
     super();
     this.ln_1 = new LayerNorm(spec.width, spec.normEps);
     this.attn = new GPT2Attention(spec, index);
     this.ln_2 = new LayerNorm(spec.width, spec.normEps);
-    this.mlp = new GPT2MLP(spec);
+    const { activation, residualDropout: dropout, std } = spec;
+    this.mlp = new MLP(spec.width, spec.innerWidth, { activation, dropout, std });
   }
 
   forward(

@@ -1,6 +1,7 @@
 // The fields of a GPT-2 config.json, by the defaults of Hugging Face Transformers 5.
 import { ConfigReader } from "./config_reader.ts";
-import { ACTIVATIONS, type Activation } from "./llama_config.ts";
+import { ACTIVATIONS } from "./llama_config.ts";
+import type { Activation } from "./mlp.ts";
 
 /** The fields of `config.json`, by their names there. */
 export interface GPT2Config {

@@ -1,4 +1,5 @@
 // Modules, models, optimisers, generation: `import { Linear, AdamW } from "lowrank/nn"`.
+export { Attention, type AttentionContext, type AttentionOptions } from "./attention.ts";
 export { CausalLM, type LMSizes, type RowLayout } from "./causal_lm.ts";
 export {
   type GenerateOptions,
@@ -21,6 +22,7 @@ export { KVCache } from "./kv_cache.ts";
 export { Conv1D, Dropout, Embedding, LayerNorm, Linear, RMSNorm } from "./layers.ts";
 export { LlamaForCausalLM } from "./llama.ts";
 export type { LlamaConfig, LlamaFamily } from "./llama_config.ts";
+export { type Activation, GatedMLP, MLP } from "./mlp.ts";
 export { type AnyModule, Module } from "./module.ts";
 export * from "./optim/index.ts";
 export {

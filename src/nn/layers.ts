@@ -14,7 +14,8 @@ import type { Tensor } from "../tensor/tensor.ts";
 import { constantInit, normalInit, uniformInit } from "./init.ts";
 import { Module } from "./module.ts";
 
-function checkSizes(op: string, sizes: Record<string, number>): void {
+/** Throws ValueError unless every size is a positive integer. */
+export function checkSizes(op: string, sizes: Record<string, number>): void {
   for (const [arg, n] of Object.entries(sizes)) {
     if (Number.isSafeInteger(n) && n > 0) continue;
     throw new ValueError({ op, arg, expected: "a positive integer", got: `${n}` });

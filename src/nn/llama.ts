@@ -1,10 +1,10 @@
 // The Llama-style decoder (Touvron et al. 2023, arXiv 2302.13971): RMSNorm, RoPE, grouped-query attention, a
 // gated MLP. One set of modules serves all families; a DecoderSpec says in what they differ. Modules are
 // named as in Hugging Face Transformers, so that checkpoints and adapters fit.
-import { gelu, linear, mul, relu, reshape, rope, swiglu, tanh } from "../autograd/ops/index.ts";
+import { linear, mul, tanh } from "../autograd/ops/index.ts";
 import { scoped } from "../tensor/scope.ts";
 import type { Tensor } from "../tensor/tensor.ts";
-import { attend } from "./attend.ts";
+import { Attention, type AttentionContext } from "./attention.ts";
 import {
   CausalLM,
   type LMSizes,
@@ -14,108 +14,21 @@ import {
 } from "./causal_lm.ts";
 import type { KVCache } from "./kv_cache.ts";
 import { addThenNorm, Embedding, Linear, RMSNorm, throughBlocks } from "./layers.ts";
-import {
-  type Activation,
-  type DecoderSpec,
-  type LlamaConfig,
-  readLlamaConfig,
-} from "./llama_config.ts";
+import { type DecoderSpec, type LlamaConfig, readLlamaConfig } from "./llama_config.ts";
+import { GatedMLP } from "./mlp.ts";
 import { Module } from "./module.ts";
 import { RopeTables } from "./rope_scaling.ts";
-
-/** What a block needs besides its input: rotation tables and the row of the first token, cache, padding. */
-interface Context {
-  cos: Tensor;
-  sin: Tensor;
-  offset: number;
-  cache: KVCache | undefined;
-  starts: Tensor | null;
-}
-
-class LlamaAttention extends Module<[Tensor, Context]> {
-  q_proj: Module;
-  k_proj: Module;
-  v_proj: Module;
-  o_proj: Module;
-  q_norm: RMSNorm | null;
-  k_norm: RMSNorm | null;
-
-  constructor(
-    private readonly spec: DecoderSpec,
-    private readonly index: number,
-  ) {
-    super();
-    const { hiddenSize, headDim, heads, kvHeads, bias, std } = spec;
-    this.q_proj = new Linear(hiddenSize, heads * headDim, { bias: bias.qkv, std });
-    this.k_proj = new Linear(hiddenSize, kvHeads * headDim, { bias: bias.qkv, std });
-    this.v_proj = new Linear(hiddenSize, kvHeads * headDim, { bias: bias.qkv, std });
-    this.o_proj = new Linear(heads * headDim, hiddenSize, { bias: bias.o, std });
-    this.q_norm = spec.qkNorm ? new RMSNorm(headDim, spec.normEps) : null;
-    this.k_norm = spec.qkNorm ? new RMSNorm(headDim, spec.normEps) : null;
-  }
-
-  forward(x: Tensor, context: Context): Tensor {
-    const { headDim: d, heads: H, kvHeads: G, scale, scoreCap: cap } = this.spec;
-    const { cache, starts } = context;
-    const [B, T] = x.shape as [number, number, number];
-    const q = this.placed(reshape(this.q_proj.call(x), [B, T, H, d]), this.q_norm, context);
-    const k = this.placed(reshape(this.k_proj.call(x), [B, T, G, d]), this.k_norm, context);
-    const v = reshape(this.v_proj.call(x), [B, T, G, d]);
-    const window = this.spec.windows[this.index]!;
-    const past = cache?.append(this.index, k, v) ?? { k, v, keys: T };
-    const y = attend(q, past.k, past.v, { scale, cap, window, starts, keys: past.keys });
-    return this.o_proj.call(reshape(y, [B, T, H * d]));
-  }
-
-  /** Queries or keys with their norm and their position. */
-  private placed(x: Tensor, norm: RMSNorm | null, { cos, sin, offset }: Context): Tensor {
-    const normed = norm?.call(x) ?? x;
-    return this.spec.rotates[this.index] ? rope(normed, cos, sin, { offset }) : normed;
-  }
-}
-
-class LlamaMLP extends Module {
-  gate_proj: Module;
-  up_proj: Module;
-  down_proj: Module;
-
-  constructor(private readonly spec: DecoderSpec) {
-    super();
-    const { hiddenSize, intermediateSize, std } = spec;
-    const options = { bias: spec.bias.mlp, std };
-    this.gate_proj = new Linear(hiddenSize, intermediateSize, options);
-    this.up_proj = new Linear(hiddenSize, intermediateSize, options);
-    this.down_proj = new Linear(intermediateSize, hiddenSize, options);
-  }
-
-  forward(x: Tensor): Tensor {
-    const [gate, up] = [this.gate_proj.call(x), this.up_proj.call(x)];
-    return this.down_proj.call(gated(this.spec.activation, gate, up));
-  }
-}
-
-/** activation(gate) · up. */
-function gated(activation: Activation, gate: Tensor, up: Tensor): Tensor {
-  switch (activation) {
-    case "silu":
-      return swiglu(gate, up);
-    case "relu":
-      return mul(relu(gate), up);
-    default:
-      return mul(gelu(gate, activation === "gelu_tanh" ? "tanh" : "none"), up);
-  }
-}
 
 /**
  * A layer of the decoder. Its input and its result are sums of which the last summand is still to be added:
  * the norm that comes next adds it on the way.
  */
 class LlamaDecoderLayer extends Module<
-  [Tensor, Tensor | null, Context],
+  [Tensor, Tensor | null, AttentionContext],
   readonly [x: Tensor, residual: Tensor]
 > {
-  self_attn: LlamaAttention;
-  mlp: LlamaMLP;
+  self_attn: Attention;
+  mlp: GatedMLP;
   input_layernorm: RMSNorm;
   post_attention_layernorm: RMSNorm;
   pre_feedforward_layernorm: RMSNorm | null;
@@ -123,8 +36,9 @@ class LlamaDecoderLayer extends Module<
 
   constructor(spec: DecoderSpec, index: number) {
     super();
-    this.self_attn = new LlamaAttention(spec, index);
-    this.mlp = new LlamaMLP(spec);
+    this.self_attn = attentionOf(spec, index);
+    const { hiddenSize, intermediateSize, activation, bias, std } = spec;
+    this.mlp = new GatedMLP(hiddenSize, intermediateSize, { activation, bias: bias.mlp, std });
     this.input_layernorm = normOf(spec);
     this.post_attention_layernorm = normOf(spec);
     this.pre_feedforward_layernorm = spec.sandwich ? normOf(spec) : null;
@@ -134,7 +48,7 @@ class LlamaDecoderLayer extends Module<
   forward(
     x: Tensor,
     residual: Tensor | null,
-    context: Context,
+    context: AttentionContext,
   ): readonly [x: Tensor, residual: Tensor] {
     const [h, normed] = addThenNorm(this.input_layernorm, x, residual);
     const attended = () => this.self_attn.call(normed, context);
@@ -148,6 +62,20 @@ class LlamaDecoderLayer extends Module<
     );
     return [sum, after.call(this.mlp.call(y))];
   }
+}
+
+function attentionOf(spec: DecoderSpec, layer: number): Attention {
+  const { hiddenSize, heads, kvHeads, headDim, bias, std, scale, scoreCap: cap } = spec;
+  const headNormEps = spec.qkNorm ? spec.normEps : null;
+  return new Attention(hiddenSize, heads, {
+    ...{ kvHeads, headDim, std, scale, cap, headNormEps, layer },
+    ...{
+      bias: bias.qkv,
+      outputBias: bias.o,
+      window: spec.windows[layer]!,
+      rotates: spec.rotates[layer]!,
+    },
+  });
 }
 
 function normOf({ hiddenSize, normEps, normOffset }: DecoderSpec): RMSNorm {
@@ -169,7 +97,8 @@ class LlamaModel extends Module<[Tensor, KVCache | undefined, number, Tensor | n
   }
 
   forward(ids: Tensor, cache: KVCache | undefined, offset: number, starts: Tensor | null): Tensor {
-    const context: Context = { ...this.#tables.at(offset, ids.shape[1]!), cache, starts };
+    const angles = this.#tables.at(offset, ids.shape[1]!);
+    const context: AttentionContext = { angles, cache, starts };
     const embedded = this.embed_tokens.call(ids);
     const { embeddingScale } = this.spec;
     const scaled = embeddingScale === 1 ? embedded : mul(embedded, embeddingScale);

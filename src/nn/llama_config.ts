@@ -1,6 +1,8 @@
 // What the Llama-style families have in common and where they differ: from the fields of a config.json to
 // a DecoderSpec, by the rules and defaults of Hugging Face Transformers 5.
+
 import { ConfigReader } from "./config_reader.ts";
+import type { Activation } from "./mlp.ts";
 import { type RopeScaling, readRope } from "./rope_scaling.ts";
 
 /** The families that `LlamaForCausalLM` knows, by `model_type`. SmolLM and SmolLM2 are `llama`. */
@@ -29,8 +31,6 @@ export interface LlamaConfig {
   initializer_range?: number;
   [field: string]: unknown;
 }
-
-export type Activation = "silu" | "gelu" | "gelu_tanh" | "relu";
 
 /** What a decoder computes, complete and checked. */
 export interface DecoderSpec {
