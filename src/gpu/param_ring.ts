@@ -32,9 +32,9 @@ export class ParamRing {
   }
 
   /** Gives the next dispatch of a pass its parameters. */
-  set(pass: GPUComputePassEncoder, params: Uint32Array<ArrayBuffer>): void {
+  set(pass: GPUComputePassEncoder, params: ArrayBuffer): void {
     const offset = this.used * SLOT_BYTES;
-    this.data.set(new Uint8Array(params.buffer, params.byteOffset, params.byteLength), offset);
+    this.data.set(new Uint8Array(params), offset);
     pass.setBindGroup(1, this.group, [offset]);
     this.used += 1;
   }

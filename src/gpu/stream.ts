@@ -17,7 +17,8 @@ export interface Dispatch {
   label: string;
   pipeline: GPUComputePipeline;
   bindGroup: GPUBindGroup;
-  params: Uint32Array<ArrayBuffer>;
+  /** A whole buffer: Dawn's binding takes it in a quarter of the time that it needs for a typed array. */
+  params: ArrayBuffer;
   groups: readonly [number, number, number];
   blocks: readonly Block[];
   /** Packs the parameters that may have changed; called before each replay. */
@@ -65,7 +66,7 @@ export class Stream {
     if (this.pipeline !== work.pipeline) pass.setPipeline(work.pipeline);
     this.pipeline = work.pipeline;
     pass.setBindGroup(0, work.bindGroup);
-    if (params.length > 0) {
+    if (params.byteLength > 0) {
       if (this.ring) this.ring.set(pass, params);
       else pass.setImmediates(0, params);
     }

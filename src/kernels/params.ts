@@ -9,7 +9,7 @@ export type NamedScalars = Readonly<Record<string, Scalar>>;
 
 /** Words in the order of the fields, and what packs them anew where a value may change. */
 export interface Packed {
-  words: Uint32Array<ArrayBuffer>;
+  words: ArrayBuffer;
   repack: (() => void) | null;
 }
 
@@ -25,12 +25,12 @@ export class Params {
   pack(entry: string, values: ParamValues): Packed {
     if (!activeRecording()) {
       this.fill(entry, this.scratch, values);
-      return { words: this.scratch.u32, repack: null };
+      return { words: this.scratch.buffer, repack: null };
     }
     const words = new Words(this.fields.length);
     this.fill(entry, words, values);
     const repack = mayChange(values) ? () => this.fill(entry, words, values) : null;
-    return { words: words.u32, repack };
+    return { words: words.buffer, repack };
   }
 
   private fill(entry: string, words: Words, given: ParamValues): void {
@@ -62,11 +62,13 @@ function mayChange(values: ParamValues): boolean {
 
 /** The same bytes as integers and as floats. */
 class Words {
+  readonly buffer: ArrayBuffer;
   readonly u32: Uint32Array<ArrayBuffer>;
   readonly f32: Float32Array<ArrayBuffer>;
 
   constructor(length: number) {
-    this.u32 = new Uint32Array(length);
-    this.f32 = new Float32Array(this.u32.buffer);
+    this.buffer = new ArrayBuffer(4 * length);
+    this.u32 = new Uint32Array(this.buffer);
+    this.f32 = new Float32Array(this.buffer);
   }
 }

@@ -124,15 +124,20 @@ gpuTest("replayed steps grow neither GPU memory nor the heap of JavaScript", asy
       collect();
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
+    return process.memoryUsage().heapUsed;
+  };
+  // V8 drops compiled code now and then and makes it anew, a quarter of a megabyte: the lowest of a few counts.
+  const look = async () => {
+    const heaps = [await steps(30), await steps(30), await steps(30), await steps(30)];
     const { tensorsLive, buffersLive, bytesLive, bytesReserved, bytesPeak } = theGpu().stats();
     const gpu = [tensorsLive, buffersLive, bytesLive, bytesReserved, bytesPeak];
-    return { gpu, heap: process.memoryUsage().heapUsed };
+    return { gpu, heap: Math.min(...heaps) };
   };
-  await steps(100); // until V8 has compiled what it will compile
-  const before = await steps(50);
-  const after = await steps(100);
+  await steps(60); // until V8 has compiled what it will compile
+  const before = await look();
+  const after = await look();
   equal(after.gpu, before.gpu);
-  ok(after.heap - before.heap < 200_000, `the heap grew by ${after.heap - before.heap} bytes`);
+  ok(after.heap - before.heap < 100_000, `the heap grew by ${after.heap - before.heap} bytes`);
   model.dispose();
 });
 
