@@ -77,7 +77,11 @@ gpuTest("text files: missing, empty, tiny and binary ones are refused by name", 
       writeFileSync(join(folder, name), content);
       return join(folder, name);
     };
-    await refused(join(folder, "none.txt"), 1, "must be a file that can be read, got ENOENT");
+    await refused(
+      join(folder, "none.txt"),
+      1,
+      "must be a file that can be read, got ENOENT: no such file",
+    );
     await refused(folder, 1, "got EISDIR");
     await refused(put("empty.txt", ""), 1, "must be at least 1 bytes of text, got an empty file");
     await refused(put("tiny.txt", "short"), 100, "must be at least 100 bytes of text, got 5");

@@ -171,7 +171,7 @@ export async function readText(path: string, atLeast = 1): Promise<Uint8Array> {
   try {
     bytes = await readFile(path);
   } catch (error) {
-    const got = (error as NodeJS.ErrnoException).code ?? (error as Error).message;
+    const got = (error as Error).message.replace(/, (open|read)\b.*$/s, ""); // "ENOENT: no such file …"
     const expected = "a file that can be read";
     throw new FormatError({ op: "readText", arg: path, expected, got });
   }
