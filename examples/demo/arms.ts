@@ -1,222 +1,155 @@
 // The two arms of the demo: the same base, windows, steps and seed; only what is trained differs.
-import { createHash } from "node:crypto";
 import { stat } from "node:fs/promises";
-import { noGrad } from "../../src/autograd/graph.ts";
 import { gpu } from "../../src/gpu/device.ts";
 import { LowrankError } from "../../src/gpu/errors.ts";
 import { addLora, type Lora } from "../../src/lora/lora.ts";
 import { loadAdapter, saveAdapter } from "../../src/lora/peft.ts";
 import type { CausalLM } from "../../src/nn/causal_lm.ts";
-import { generate } from "../../src/nn/generate.ts";
 import { fromPretrained, toFloat32 } from "../../src/nn/pretrained.ts";
 import { manualSeed } from "../../src/tensor/philox.ts";
-import { scope } from "../../src/tensor/scope.ts";
 import type { Tensor } from "../../src/tensor/tensor.ts";
 import { evaluate } from "../../src/train/evaluate.ts";
 import { fit } from "../../src/train/fit.ts";
-import { decodeBytes } from "../../src/train/text/bytes.ts";
 import type { Windows } from "../../src/train/windows.ts";
+import * as check from "./checks.ts";
+import { compareMerged, logitsOf, median, sample } from "./measure.ts";
+import type { Point } from "./picture.ts";
 import { progressLine } from "./progress.ts";
-import { type arms, BASE_FOLDER } from "./settings.ts";
+import { type arms, BASE_FOLDER, HELD_WINDOWS } from "./settings.ts";
 
 export interface Data {
   train: Windows;
   /** Held-out text of the target domain, and of the base's. */
   target: Windows;
   base: Windows;
+  /** A held-out text for the model to go on with. */
   prompt: Uint8Array;
 }
 
-export type Settings = typeof arms & { out: string };
+export type Settings = typeof arms & { lr: { lora: number; full: number }; out: string };
 
-const HELD_WINDOWS = 48;
-/** Merged and unmerged logits may differ by this share of the largest logit. */
-export const MERGE_BOUND = 1e-5;
+/** Mean loss on the held-out text of both domains, in nats per byte. */
+export interface Losses {
+  target: number;
+  base: number;
+}
 
 /** The base in f32, so that both arms compute alike and a merge is exact to rounding. */
-async function loadBase(): Promise<CausalLM> {
+export async function loadBase(): Promise<CausalLM> {
   const model = await fromPretrained(BASE_FOLDER);
   toFloat32(model);
   return model.requiresGrad(false);
 }
 
-async function losses(model: CausalLM, { target, base }: Data, { batch }: Settings) {
-  const options = { batch, most: HELD_WINDOWS };
-  return {
-    target: await evaluate(model, target, options),
-    base: await evaluate(model, base, options),
-  };
+function heldLoss(model: CausalLM, windows: Windows, { batch }: Settings): Promise<number> {
+  return evaluate(model, windows, { batch, most: HELD_WINDOWS });
 }
 
-async function train(model: CausalLM, name: "lora" | "full", data: Data, settings: Settings) {
+async function lossesOf(model: CausalLM, data: Data, settings: Settings): Promise<Losses> {
+  const target = await heldLoss(model, data.target, settings);
+  return { target, base: await heldLoss(model, data.base, settings) };
+}
+
+/** The base before any training: its losses and how it goes on with the prompt. */
+export async function measureBase(data: Data, settings: Settings) {
+  const model = await loadBase();
+  const losses = await lossesOf(model, data, settings);
+  const text = await sample(model, data.prompt);
+  model.dispose();
+  return { losses, text };
+}
+
+/** Trains, watching the very windows of the target that the table reports. */
+async function train(
+  model: CausalLM,
+  name: "lora" | "full",
+  data: Data,
+  settings: Settings,
+  before: Losses,
+) {
   const { steps, batch, warmup, seed, lr } = settings;
   const line = progressLine(name === "lora" ? "LoRA" : "full", steps);
-  const validate = { windows: data.target, every: Math.ceil(steps / 4), most: 16 };
+  const every = Math.ceil(steps / 4);
   gpu().resetPeak();
-  const fitted = await fit(model, {
+  const { losses, stepMs, valid } = await fit(model, {
     train: data.train,
     steps,
     batch,
     lr: lr[name],
     warmup,
     seed,
-    validate,
+    validate: { windows: data.target, every, most: HELD_WINDOWS },
     onStep: line.onStep,
   });
   line.end();
-  return { fitted, peakBytes: gpu().stats().bytesPeak };
+  const { bytesPeak } = gpu().stats();
+  const after = await lossesOf(model, data, settings);
+  const held: Point[] = [
+    { step: 0, loss: before.target },
+    ...valid.filter(({ step }) => step < steps),
+    { step: steps, loss: after.target },
+  ];
+  const figures = { lr: lr[name], stepMs: median(stepMs), peakBytes: bytesPeak, after };
+  return { figures, curves: { training: losses, held } };
 }
 
-function median(values: readonly number[]): number {
-  return [...values].sort((a, b) => a - b)[values.length >> 1]!;
-}
-
-async function logitsOf(model: CausalLM, data: Data, settings: Settings): Promise<Float32Array> {
-  using _ = scope();
-  const { ids } = data.target.at([0, settings.length]);
-  return (await noGrad(() => model.call(ids)).data()) as Float32Array;
-}
-
-/** Median time of a forward pass with the adapter merged and unmerged, measured in turns. */
-async function latencies(lora: Lora, run: () => Promise<unknown>) {
-  const times: { merged: number[]; unmerged: number[] } = { merged: [], unmerged: [] };
-  for (let turn = 0; turn < 6; turn++) {
-    const state = turn % 2 === 0 ? "merged" : "unmerged";
-    if (state === "merged") lora.merge();
-    else lora.unmerge();
-    await run(); // the merge itself, and what it leaves cold, is not timed
-    for (let i = 0; i < 3; i++) {
-      const began = performance.now();
-      await run();
-      times[state].push(performance.now() - began);
-    }
-  }
-  lora.unmerge();
-  return { mergedMs: median(times.merged), unmergedMs: median(times.unmerged) };
-}
-
-async function hashOf(tensors: readonly Tensor[]): Promise<string> {
-  const hash = createHash("sha256");
-  for (const t of tensors) hash.update(await t.rawBytes());
-  return hash.digest("hex");
-}
-
-async function sample(model: CausalLM, prompt: Uint8Array): Promise<string> {
-  const tokens = await generate(model, prompt, {
-    maxNewTokens: 120,
-    temperature: 0.7,
-    topK: 40,
-    seed: 3,
-  });
-  return decodeBytes([...prompt, ...tokens]);
-}
-
-export interface Check {
-  name: string;
-  good: boolean;
-}
-
-/** What one arm measured; `null` where it does not apply. */
 export type LoraFigures = Awaited<ReturnType<typeof runLora>>["figures"];
 export type FullFigures = Awaited<ReturnType<typeof runFull>>["figures"];
 
 /** LoRA: trains an adapter, saves it, and checks everything that can be checked. */
-export async function runLora(data: Data, settings: Settings) {
+export async function runLora(data: Data, settings: Settings, before: Losses) {
   const model = await loadBase();
   const frozen = model.parameters();
-  const before = await losses(model, data, settings);
-  const sampleBefore = await sample(model, data.prompt);
-  const hashBefore = await hashOf(frozen);
+  const hashBefore = await check.hashOf(frozen);
   manualSeed(settings.seed);
   const lora = addLora(model, settings.lora);
   const count = lora.count();
-  const { fitted, peakBytes } = await train(model, "lora", data, settings);
-  const after = await losses(model, data, settings);
-  const sampleAfter = await sample(model, data.prompt);
+  const { figures, curves } = await train(model, "lora", data, settings, before);
+  const text = await sample(model, data.prompt);
   const folder = `${settings.out}/adapter`;
   await saveAdapter(lora, folder, { base: "examples/demo/base" });
-  const merge = await compareMerged(model, lora, data, settings);
-  const checks: Check[] = [
-    { name: "every lora_B moved away from zero", good: await allMoved(lora) },
-    { name: "no base parameter has a gradient", good: frozen.every((p) => !p.grad) },
-    {
-      name: "the base's bytes are unchanged (SHA-256), after merge and unmerge",
-      good: hashBefore === (await hashOf(baseOf(model, frozen.length))),
-    },
-    {
-      name: "the adapter from disk gives the same logits bit for bit",
-      good: await reloads(model, folder, data, settings),
-    },
-    {
-      name: `merged equals unmerged within ${MERGE_BOUND} of the largest logit`,
-      good: merge.difference <= MERGE_BOUND * merge.largestLogit,
-    },
+  const probe = data.target.at([0]);
+  const gradients = await check.onlyAdaptersGetGradients(model, lora, probe);
+  const merge = await compareMerged(model, lora, probe.ids);
+  const checks = [
+    await check.everyBMoved(lora),
+    gradients,
+    check.baseUnchanged(hashBefore, await check.hashOf(baseOf(model, lora, frozen.length))),
+    check.sameLogits(await logitsOf(model, probe.ids), await reloaded(folder, probe.ids)),
+    check.mergedEqualsUnmerged(merge),
   ];
-  const failed = checks.filter(({ good }) => !good).map(({ name }) => name);
-  if (failed.length > 0)
-    throw new LowrankError(`demo: the self-check failed: ${failed.join("; ")}.`);
   lora.remove();
   model.dispose();
-  const figures = {
-    ...count,
+  const sizes = {
     adapterBytes: (await stat(`${folder}/adapter_model.safetensors`)).size,
     checkpointBytes: (await stat(`${BASE_FOLDER}/model.safetensors`)).size,
-    stepMs: median(fitted.stepMs),
-    peakBytes,
-    before,
-    after,
-    merge,
-    sampleBefore,
-    sampleAfter,
   };
-  return { figures, fitted, checks };
+  return { figures: { ...count, ...sizes, ...figures, merge }, curves, checks, text };
 }
 
 /** Full fine-tuning of every parameter, over the same windows. */
-export async function runFull(data: Data, settings: Settings) {
+export async function runFull(data: Data, settings: Settings, before: Losses) {
   const model = await loadBase();
   model.requiresGrad(true);
   const trainable = model.trainableParameters().reduce((sum, p) => sum + p.size, 0);
-  const { fitted, peakBytes } = await train(model, "full", data, settings);
-  const after = await losses(model, data, settings);
+  const { figures, curves } = await train(model, "full", data, settings, before);
   model.dispose();
-  return { figures: { trainable, stepMs: median(fitted.stepMs), peakBytes, after }, fitted };
+  return { figures: { trainable, ...figures }, curves };
 }
 
 /** The parameters of the base inside an adapted model, in the base's order. */
-function baseOf(model: CausalLM, count: number): Tensor[] {
-  const own = [...model.namedParameters()].filter(([name]) => !/\.lora_[AB]$/.test(name));
-  if (own.length !== count) throw new LowrankError("demo: a parameter of the base is missing.");
-  return own.map(([, p]) => p);
+function baseOf(model: CausalLM, lora: Lora, count: number): Tensor[] {
+  const own = new Set(lora.parameters());
+  const base = model.parameters().filter((p) => !own.has(p));
+  if (base.length !== count) throw new LowrankError("demo: a parameter of the base is missing.");
+  return base;
 }
 
-async function allMoved(lora: Lora): Promise<boolean> {
-  for (const { active } of lora.layers.values()) {
-    for (const { lora_B } of active) if ((await lora_B.data()).every((v) => v === 0)) return false;
-  }
-  return true;
-}
-
-async function reloads(model: CausalLM, folder: string, data: Data, settings: Settings) {
+/** Logits of the base from its folder with the adapter from its folder. */
+async function reloaded(folder: string, ids: Tensor): Promise<Float32Array> {
   const fresh = await loadBase();
   await loadAdapter(fresh, folder);
-  fresh.eval();
-  model.eval();
-  const [a, b] = [await logitsOf(model, data, settings), await logitsOf(fresh, data, settings)];
+  const logits = await logitsOf(fresh, ids);
   fresh.dispose();
-  return a.every((v, i) => Object.is(v, b[i]));
-}
-
-async function compareMerged(model: CausalLM, lora: Lora, data: Data, settings: Settings) {
-  model.eval();
-  const run = () => logitsOf(model, data, settings);
-  const unmerged = await run();
-  lora.merge();
-  const merged = await run();
-  let [difference, largestLogit] = [0, 0];
-  unmerged.forEach((v, i) => {
-    difference = Math.max(difference, Math.abs(v - merged[i]!));
-    largestLogit = Math.max(largestLogit, Math.abs(v));
-  });
-  return { difference, largestLogit, ...(await latencies(lora, run)) };
+  return logits;
 }

@@ -1,18 +1,44 @@
-// Loss curves as an SVG file, drawn by Vega-Lite.
+// Loss curves, and bars beside them, as an SVG file drawn by Vega-Lite.
 import * as vega from "vega";
 import { compile, type TopLevelSpec } from "vega-lite";
 import { writeFileSafely } from "../../src/tensor/files.ts";
 
-export interface Curve {
-  name: string;
-  /** Loss in nats per byte after each of these steps. */
-  points: readonly { step: number; loss: number }[];
-  /** Held-out text, drawn with dots. */
-  held?: boolean;
+/** Loss in nats per byte after a number of steps. */
+export interface Point {
+  step: number;
+  loss: number;
 }
 
+/** One training run. */
+export interface Run {
+  name: string;
+  /** Which of COLOURS. */
+  colour: number;
+  training: readonly Point[];
+  held: readonly Point[];
+}
+
+export interface Bar {
+  name: string;
+  loss: number;
+  colour: number;
+}
+
+export interface Picture {
+  title: string;
+  subtitle: string;
+  runs: readonly Run[];
+  bars?: { title: string; values: readonly Bar[] };
+}
+
+type Panel = Extract<TopLevelSpec, { hconcat: unknown }>["hconcat"][number];
+
+/** Okabe and Ito's blue, vermilion and grey, which all eyes can tell apart. */
+const COLOURS = ["#0072B2", "#D55E00", "#7F7F7F"];
+const LOSS = "loss (nats per byte)";
+
 /** The mean of each group of `width` neighbours, at the group's last step. */
-export function smooth(losses: readonly number[], width: number): { step: number; loss: number }[] {
+export function smooth(losses: readonly number[], width: number): Point[] {
   const points = [];
   for (let i = 0; i < losses.length; i += width) {
     const group = losses.slice(i, i + width);
@@ -21,39 +47,84 @@ export function smooth(losses: readonly number[], width: number): { step: number
   return points;
 }
 
-/** Draws curves over steps into a file. */
-export async function drawCurves(
-  path: string,
-  title: string,
-  curves: readonly Curve[],
-): Promise<void> {
-  const values = curves.flatMap(({ name, points, held = false }) =>
-    points.map((point) => ({ ...point, name, held })),
-  );
-  const legend = { labelLimit: 0 };
-  const color = { field: "name", type: "nominal" as const, title: null, sort: null, legend };
-  const spec: TopLevelSpec = {
-    $schema: "https://vega.github.io/schema/vega-lite/v6.json",
+function curvesPanel(runs: readonly Run[]): Panel {
+  const values = runs.flatMap(({ name, training, held }) => [
+    ...training.map((point) => ({ ...point, name, held: false })),
+    ...held.map((point) => ({ ...point, name, held: true })),
+  ]);
+  const domain = runs.map(({ name }) => name);
+  const range = runs.map(({ colour }) => COLOURS[colour]!);
+  const title = "Strong lines: held-out text. Thin lines: training.";
+  const legend = {
+    orient: "top",
+    direction: "vertical",
     title,
-    width: 640,
-    height: 360,
-    background: "white",
+    titleLimit: 0,
+    labelLimit: 0,
+  } as const;
+  const held = [{ filter: "datum.held" }];
+  return {
+    width: 560,
+    height: 340,
     data: { values },
     encoding: {
-      x: { field: "step", type: "quantitative", title: "step" },
+      x: { field: "step", type: "quantitative", title: "training step" },
+      y: { field: "loss", type: "quantitative", title: LOSS, scale: { zero: false } },
+      color: { field: "name", type: "nominal", scale: { domain, range }, legend },
+    },
+    layer: [
+      {
+        transform: [{ filter: "!datum.held" }],
+        mark: { type: "line", strokeWidth: 1.2, strokeOpacity: 0.45 },
+      },
+      { transform: held, mark: { type: "line", strokeWidth: 2.5 } },
+      { transform: held, mark: { type: "point", filled: true, size: 55, opacity: 1 } },
+    ],
+  };
+}
+
+function barsPanel({ title, values }: NonNullable<Picture["bars"]>): Panel {
+  const names = values.map(({ name }) => name);
+  const range = values.map(({ colour }) => COLOURS[colour]!);
+  const highest = Math.max(...values.map(({ loss }) => loss));
+  return {
+    width: 190,
+    height: 340,
+    title: { text: title, anchor: "start", fontSize: 12, fontWeight: "normal" },
+    data: { values: values.map((bar) => ({ ...bar, label: bar.loss.toFixed(3) })) },
+    encoding: {
+      x: { field: "name", type: "nominal", sort: names, title: null, axis: { labelAngle: 0 } },
       y: {
         field: "loss",
         type: "quantitative",
-        title: "loss (nats per byte)",
-        scale: { zero: false },
+        title: LOSS,
+        scale: { domain: [0, 1.15 * highest] },
       },
-      color,
     },
     layer: [
-      { mark: { type: "line", strokeWidth: 2 } },
-      { transform: [{ filter: "datum.held" }], mark: { type: "point", filled: true, size: 50 } },
+      {
+        mark: { type: "bar", width: 40 },
+        encoding: {
+          color: { field: "name", type: "nominal", scale: { domain: names, range }, legend: null },
+        },
+      },
+      { mark: { type: "text", dy: -8 }, encoding: { text: { field: "label" } } },
     ],
-    config: { font: "sans-serif", view: { stroke: null }, axis: { grid: true, gridOpacity: 0.4 } },
+  };
+}
+
+/** Draws a picture into a file. */
+export async function drawPicture(path: string, picture: Picture): Promise<void> {
+  const { title, subtitle, runs, bars } = picture;
+  const spec: TopLevelSpec = {
+    $schema: "https://vega.github.io/schema/vega-lite/v6.json",
+    title: { text: title, subtitle, anchor: "start", fontSize: 16, subtitlePadding: 6, offset: 12 },
+    background: "white",
+    padding: 16,
+    hconcat: [curvesPanel(runs), ...(bars ? [barsPanel(bars)] : [])],
+    spacing: 48,
+    resolve: { scale: { color: "independent" } },
+    config: { font: "sans-serif", view: { stroke: null }, axis: { gridOpacity: 0.4 } },
   };
   const view = new vega.View(vega.parse(compile(spec).spec), { renderer: "none" });
   await writeFileSafely(path, await view.toSVG());

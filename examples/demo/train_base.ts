@@ -9,27 +9,28 @@ import { manualSeed } from "../../src/tensor/philox.ts";
 import { evaluate } from "../../src/train/evaluate.ts";
 import { fit } from "../../src/train/fit.ts";
 import { Windows } from "../../src/train/windows.ts";
-import { baseCorpus } from "./corpora.ts";
-import { drawCurves, smooth } from "./picture.ts";
+import { baseCorpus, fingerprint } from "./corpora.ts";
+import { drawPicture, smooth } from "./picture.ts";
 import { progressLine } from "./progress.ts";
-import { BASE_FOLDER, baseConfig } from "./settings.ts";
+import { BASE_FOLDER, baseConfig, baseTraining } from "./settings.ts";
+
+/** Windows of the held-out text that the loss curve looks at. */
+const CURVE_WINDOWS = 128;
 
 const { values } = parseArgs({
   options: {
-    steps: { type: "string", default: "2400" },
-    batch: { type: "string", default: "16" },
-    lr: { type: "string", default: "3e-3" },
-    length: { type: "string", default: "96" },
+    steps: { type: "string", default: `${baseTraining.steps}` },
+    batch: { type: "string", default: `${baseTraining.batch}` },
+    lr: { type: "string", default: `${baseTraining.lr}` },
+    length: { type: "string", default: `${baseTraining.length}` },
   },
 });
 const settings = {
+  ...baseTraining,
   steps: Number(values.steps),
   batch: Number(values.batch),
   lr: Number(values.lr),
   length: Number(values.length),
-  warmup: 50,
-  weightDecay: 0.01,
-  seed: 1,
 };
 
 const gpu = await init();
@@ -37,16 +38,16 @@ console.log(`Training the base on ${gpu.description}`);
 manualSeed(settings.seed);
 const corpus = await baseCorpus();
 const model = new LlamaForCausalLM(baseConfig);
-const train = new Windows(corpus.train, settings.length);
-const held = new Windows(corpus.valid, settings.length);
+const windows = (text: Uint8Array) => new Windows(text, settings.length);
+const tune = windows(corpus.tune);
 const line = progressLine("base", settings.steps);
 const began = Date.now();
-const every = Math.max(1, Math.floor(settings.steps / 16));
+const every = Math.max(1, Math.floor(settings.steps / 24));
 const { length: _, ...fitting } = settings;
 const result = await fit(model, {
   ...fitting,
-  train,
-  validate: { windows: held, every, most: 64 },
+  train: windows(corpus.train),
+  validate: { windows: tune, every, most: CURVE_WINDOWS },
   onStep: line.onStep,
 });
 line.end();
@@ -56,14 +57,25 @@ const record = {
   device: gpu.description,
   corpus: corpus.name,
   trainBytes: corpus.train.length,
-  heldBytes: corpus.valid.length,
+  trainSha256: fingerprint(corpus.train),
+  tuneBytes: corpus.tune.length,
+  testBytes: corpus.test.length,
   minutes: (Date.now() - began) / 60000,
-  validLoss: await evaluate(model, held, { batch: settings.batch, most: 256 }),
-  valid: result.valid,
+  tuneLoss: await evaluate(model, tune, { batch: 16 }),
+  testLoss: await evaluate(model, windows(corpus.test), { batch: 16 }),
+  curve: result.valid,
 };
 await writeFileSafely(`${BASE_FOLDER}/training.json`, `${JSON.stringify(record, null, 2)}\n`);
-await drawCurves(`${BASE_FOLDER}/loss.svg`, "Base: TypeScript declarations", [
-  { name: "training", points: smooth(result.losses, Math.max(1, Math.floor(every / 4))) },
-  { name: "held-out", points: result.valid, held: true },
-]);
-console.log(`Held-out loss ${record.validLoss.toFixed(3)} nats per byte, in ${BASE_FOLDER}`);
+await drawPicture(`${BASE_FOLDER}/loss.svg`, {
+  title: `The demo's base: ${corpus.name}`,
+  subtitle: `${settings.steps} steps of ${settings.batch} × ${settings.length} bytes, lr ${settings.lr}`,
+  runs: [
+    {
+      name: `held out: the same ${CURVE_WINDOWS} windows each time`,
+      colour: 0,
+      training: smooth(result.losses, Math.max(1, Math.floor(every / 4))),
+      held: result.valid,
+    },
+  ],
+});
+console.log(`Loss on the test text ${record.testLoss.toFixed(3)} nats per byte. In ${BASE_FOLDER}`);
