@@ -6,9 +6,10 @@ import { join, resolve } from "node:path";
 
 export const root = resolve(import.meta.dirname, "..");
 
-/** How a child ended. `code` is null where it had to be killed. */
+/** How a child ended. `code` is null where a signal ended it; it is killed after two minutes. */
 export interface Ended {
   code: number | null;
+  signal: NodeJS.Signals | null;
   stdout: string;
   stderr: string;
   /** Milliseconds between its last line of output and its end. */
@@ -31,9 +32,9 @@ export function runNode(args: readonly string[], env: Env = {}, cwd = root): Pro
     }
     const timer = setTimeout(() => child.kill("SIGKILL"), 120_000);
     child.on("error", fail);
-    child.on("close", (code) => {
+    child.on("close", (code, signal) => {
       clearTimeout(timer);
-      done({ code, ...out, idle: performance.now() - last });
+      done({ code, signal, ...out, idle: performance.now() - last });
     });
   });
 }

@@ -33,10 +33,10 @@ for (const [code, scripts] of Object.entries(ENDINGS)) {
   gpuTest(`exit code ${code} for a process that ${Object.keys(scripts).join("; ")}`, async () => {
     const ends = Object.entries(scripts).map(async ([what, script]) => {
       const ended = await runModule(START + script);
-      is(ended.code, Number(code), `${what}: ${ended.stderr}`);
+      is(ended.code, Number(code), `${what}: ${ended.signal ?? ""} ${ended.stderr}`);
       is(ended.stdout, "up\n", `${what}: ${ended.stderr}`);
       is(ended.stderr.includes("Error: on purpose"), code === "1", `${what}: ${ended.stderr}`);
-      ok(ended.idle < 5000, `${what}: it took ${ended.idle} ms to exit`);
+      ok(ended.idle < 30_000, `${what}: it took ${ended.idle} ms to exit`);
     });
     await Promise.all(ends);
   });
