@@ -3,9 +3,10 @@ import { add, attention, matmul, mul, permute, softmax } from "../src/autograd/o
 import {
   attentionBackwardKV,
   attentionBackwardQ,
+  attentionBackwardRows,
   attentionForward,
-  attentionPlan,
 } from "../src/kernels/attention.ts";
+import { attentionPlan } from "../src/kernels/attention_plan.ts";
 import { parameter, randn, tensor } from "../src/tensor/create.ts";
 import type { Tensor } from "../src/tensor/tensor.ts";
 import { type BenchCase, bench } from "./harness.ts";
@@ -89,8 +90,9 @@ function backwardCase(sizes: Sizes): BenchCase {
       const plan = attentionPlan(q, k, v, {});
       const { y, lse } = attentionForward(q, k, v, plan);
       const run = () => {
-        const { dot } = attentionBackwardQ(dy, q, k, v, y, lse, plan);
-        attentionBackwardKV(dy, q, k, v, lse, dot, plan);
+        const stats = attentionBackwardRows(dy, y, lse, plan);
+        attentionBackwardQ(dy, q, k, v, stats, plan);
+        attentionBackwardKV(dy, q, k, v, stats, plan);
       };
       return { run, flops: flopsOf(sizes, 7) };
     },

@@ -1,91 +1,19 @@
-// Attention: checks, outputs, dispatches. q, y: [B, T, H, d]; k, v: [B, S, Hkv, d]
-import { gpu } from "../gpu/device.ts";
-import { LimitError, ShapeError, ValueError } from "../gpu/errors.ts";
+// Attention: outputs, dispatches. q, y: [B, T, H, d]; k, v: [B, S, Hkv, d]
+import { type Gpu, gpu } from "../gpu/device.ts";
 import { zeros } from "../tensor/create.ts";
-import { format } from "../tensor/shape.ts";
 import { Tensor } from "../tensor/tensor.ts";
-import { checkDType, checkRank, checkShapeIs } from "./check.ts";
+import type { AttentionPlan } from "./attention_plan.ts";
+import { checkShapeIs } from "./check.ts";
 import { copyInto, sliceCopy } from "./copy.ts";
 import { ownKernel } from "./kernel.ts";
+import { kernelPath } from "./path.ts";
 
 const portable = ownKernel("attention");
 const subgroup = ownKernel("attention.subgroup");
 const decode = ownKernel("attention.decode");
 const FEW_ROWS = 4;
 
-/** What one call needs to know, complete and checked. */
-export interface AttentionPlan {
-  B: number;
-  T: number;
-  S: number;
-  H: number;
-  Hkv: number;
-  d: number;
-  keys: number;
-  scale: number;
-  causal: boolean;
-}
-
-export interface AttentionOptions {
-  /** Query i, at position keys − T + i, sees no key after that position. Default: true. */
-  causal?: boolean;
-  /** Factor of the scores. Default: 1/√d. */
-  scale?: number;
-  /** How many of the S rows of k and v count, from the first on. Default: S. */
-  keys?: number;
-}
-
-/** Checks the arguments and fills in the defaults. */
-export function attentionPlan(
-  q: Tensor,
-  k: Tensor,
-  v: Tensor,
-  { causal = true, scale, keys }: AttentionOptions,
-): AttentionPlan {
-  const op = "attention";
-  checkDType(op, "q", q, "f32");
-  checkDType(op, "k", k, "f32");
-  checkDType(op, "v", v, "f32");
-  checkRank(op, "q", q, 4, "[B, T, H, d]");
-  checkRank(op, "k", k, 4, "[B, S, Hkv, d]");
-  const [B, T, H, d] = q.shape as [number, number, number, number];
-  const [, S, Hkv] = k.shape as [number, number, number, number];
-  if (d < 1 || d > 256 || H < 1) {
-    const expected = "[B, T, H, d] with H at least 1 and d in 1 … 256";
-    throw new ShapeError({ op, arg: "q", expected, got: format(q.shape) });
-  }
-  checkShapeIs(op, "k", k, [B, S, Hkv, d], "[B, S, Hkv, d]");
-  checkShapeIs(op, "v", v, k.shape, "[B, S, Hkv, d]");
-  if (Hkv < 1 || H % Hkv !== 0) {
-    const expected = `[B, S, Hkv, d] with Hkv a divisor of H = ${H}`;
-    throw new ShapeError({ op, arg: "k", expected, got: format(k.shape) });
-  }
-  const plan = { B, T, S, H, Hkv, d, keys: keys ?? S, scale: scale ?? 1 / Math.sqrt(d), causal };
-  checkKeys(plan);
-  return plan;
-}
-
-function checkKeys({ T, S, keys, scale, causal }: AttentionPlan): void {
-  const op = "attention";
-  if (!Number.isInteger(keys) || keys < 0 || keys > S) {
-    const expected = `an integer in [0, ${S}], the rows of k`;
-    throw new ValueError({ op, arg: "keys", expected, got: `${keys}` });
-  }
-  if (causal && T > keys) {
-    throw new ValueError({
-      op,
-      arg: "keys",
-      expected: `at least T = ${T}, for query i stands at position keys − T + i`,
-      got: `${keys}`,
-      hint: "Pass { causal: false } where queries and keys are different sequences.",
-    });
-  }
-  if (!Number.isFinite(scale)) {
-    throw new ValueError({ op, arg: "scale", expected: "finite", got: `${scale}` });
-  }
-}
-
-/** The kernel reads whole vec4s: vectors of another length are padded with zeros. */
+/** The kernels read whole vec4s: vectors of another length are padded with zeros. */
 function padded(x: Tensor): Tensor {
   const [B, N, heads, d] = x.shape as [number, number, number, number];
   if (d % 4 === 0) return x;
@@ -98,50 +26,90 @@ function unpadded(x: Tensor, d: number): Tensor {
   return d % 4 === 0 ? x : sliceCopy(x, 3, 0, d, "attention");
 }
 
-/** Runs an entry point that gives `items` rows or keys to the invocations, each of which walks `length`. */
-function launch(
-  entry: string,
-  { B, T, S, H, Hkv, d, keys, scale, causal }: AttentionPlan,
-  tensors: Record<string, Tensor>,
-  [items, length]: readonly [number, number],
-): void {
-  const D4 = Math.ceil(d / 4);
-  const params = { T, S, H, Hkv, keys, scale, causal: Number(causal) };
-  if (subgroupsOfEight(entry)) {
-    checkLoops(entry, Math.ceil(length / 8) * (D4 + 9));
-    const groups = [Math.ceil(items / 8), Hkv, B] as const;
-    const defines = { COLUMNS: Math.ceil(D4 / 8) };
-    subgroup.run(entry, { tensors, params: { ...params, D4 }, defines, groups });
-    return;
-  }
-  checkLoops(entry, Math.ceil(length / 4) * (2 * D4 + 1));
-  if (entry === "attention_forward" && items <= FEW_ROWS) {
-    // Half the invocations for long vectors, so that their sums fit 16 KiB of workgroup memory.
-    const defines = { D4, LANES: D4 > 32 ? 8 : 16 };
-    decode.run("attention_decode", { tensors, params, defines, groups: [items, Hkv, B] });
-    return;
-  }
-  const { adapterClass, info } = gpu(entry);
-  const LANES = adapterClass === "gpu" ? 64 : info.subgroupMaxSize === 4 ? 4 : 8;
-  const groups = [Math.ceil(items / LANES), Hkv, B] as const;
-  portable.run(entry, { tensors, params, constants: { LANES }, defines: { D4 }, groups });
+type Entry = "attention_forward" | "attention_backward_q" | "attention_backward_kv";
+type Tensors = Record<string, Tensor>;
+
+/** How an entry point is launched. */
+interface Shape {
+  /** Rows, or keys for dk and dv, that a workgroup owns, and how often they are shared out. */
+  owned: number;
+  shares: number;
+  /** Keys, or rows for dk and dv, that a round of the loop walks past, and the rounds of loops within. */
+  step: number;
+  rounds: number;
+  run: (launch: { tensors: Tensors; params: Params; groups: [number, number, number] }) => void;
 }
 
-/** lavapipe ends all loops of an invocation after 65,535 rounds, and says nothing. */
-function checkLoops(entry: string, rounds: number): void {
-  if (rounds < 65_535 || gpu(entry).adapterClass !== "lavapipe") return;
-  throw new LimitError({
-    op: entry,
-    arg: "the length",
-    expected: "at most 65,534 rounds of a loop on lavapipe",
-    got: `${rounds}`,
-    hint: "Attend to fewer keys, or use another device.",
-  });
+type Params = ReturnType<typeof paramsOf> & { part_begin: number; part_end: number };
+
+function paramsOf({ T, S, H, Hkv, keys, scale, softcap, before, after, ...plan }: AttentionPlan) {
+  const [starts, ends] = [plan.starts?.rank ?? 0, plan.ends?.rank ?? 0];
+  return { T, S, H, Hkv, keys, scale, softcap: softcap ?? 0, before, after, starts, ends };
 }
 
-function subgroupsOfEight(entry: string): boolean {
-  const { features, info } = gpu(entry);
-  return features.has("subgroups") && info.subgroupMinSize === 8 && info.subgroupMaxSize === 8;
+/** Every binding needs a buffer: another stands in for what is absent, which is never read. */
+function ranges({ starts, ends }: AttentionPlan, other: Tensor): Tensors {
+  return { starts: starts ?? other, ends: ends ?? other };
+}
+
+/** Lanes of the device's subgroups where a kernel is written for that many. */
+function shuffleLanes({ features, info, adapterClass }: Gpu): 4 | 8 | null {
+  const { subgroupMinSize: least, subgroupMaxSize: most } = info;
+  if (adapterClass === "gpu" || !features.has("subgroups") || least !== most) return null;
+  return least === 4 || least === 8 ? least : null;
+}
+
+function shapeOf(entry: Entry, plan: AttentionPlan): Shape {
+  const device = gpu(entry);
+  const D4 = Math.ceil(plan.d / 4);
+  const CAPPED = String(plan.softcap !== null);
+  const lanes = kernelPath() === "plain" ? null : shuffleLanes(device);
+  if (lanes) {
+    const COLUMNS = columnsOf(D4, lanes);
+    const shares = Math.ceil(D4 / (lanes * COLUMNS));
+    const rounds = 2 * D4 + 2 * COLUMNS * (lanes + 2) + 12;
+    const defines = { LANES: lanes, COLUMNS, CAPPED };
+    const run: Shape["run"] = ({ tensors, params, groups }) =>
+      subgroup.run(entry, {
+        tensors,
+        params: { ...params, D4, shares, columns: COLUMNS },
+        defines,
+        groups,
+      });
+    return { owned: 16, shares, step: 4 * lanes, rounds, run };
+  }
+  const constants = { LANES: portableLanes(device) };
+  const run: Shape["run"] = (launch) =>
+    portable.run(entry, { ...launch, constants, defines: { D4, CAPPED } });
+  return { owned: constants.LANES, shares: 1, step: 4, rounds: 2 * D4 + 2, run };
+}
+
+/** vec4 columns of a lane: at most 4, and few with many lanes, which have fewer registers to spare. */
+function columnsOf(D4: number, lanes: 4 | 8): 1 | 2 | 4 {
+  if (D4 <= lanes) return 1;
+  return lanes === 8 || D4 <= 2 * lanes ? 2 : 4;
+}
+
+function portableLanes({ adapterClass, info }: Gpu): number {
+  if (adapterClass === "gpu") return 64;
+  return info.subgroupMaxSize === 4 ? 4 : 8;
+}
+
+/** The parts [begin, end) of `length` keys or queries, `weight` rows each, that fit the loops of a device. */
+function parts(
+  { rounds }: AttentionPlan,
+  shape: Shape,
+  length: number,
+  weight = 1,
+): [number, number][] {
+  const rows = Math.floor(rounds / shape.rounds) * shape.step;
+  const most = Math.max(1, Math.min(length, Math.floor(rows / weight)));
+  const count = Math.max(1, Math.ceil(length / most));
+  return Array.from({ length: count }, (_, i) => [i * most, Math.min(length, (i + 1) * most)]);
+}
+
+function groupsOf({ B, Hkv }: AttentionPlan, { owned, shares }: Shape, items: number) {
+  return [Math.ceil(items / owned) * shares, Hkv, B] as [number, number, number];
 }
 
 /** y, and the logarithm of each row's sum of exponentials for the backward pass. */
@@ -151,33 +119,93 @@ export function attentionForward(
   v: Tensor,
   plan: AttentionPlan,
 ): { y: Tensor; lse: Tensor } {
+  const entry = "attention_forward";
   const { B, T, H, Hkv, d } = plan;
+  const rows = (T * H) / Hkv;
   const wide = padded(q);
-  const y = Tensor.empty("attention_forward", wide.shape, "f32");
-  const lse = Tensor.empty("attention_forward", [B, Hkv, (T * H) / Hkv], "f32");
-  const tensors = { q: wide, k: padded(k), v: padded(v), y, lse };
-  launch("attention_forward", plan, tensors, [(T * H) / Hkv, plan.keys]);
-  return { y: unpadded(y, d), lse };
+  const out = Tensor.empty(entry, wide.shape, "f32");
+  const tensors = { q: wide, k: padded(k), v: padded(v), ...ranges(plan, wide), out };
+  const empty = () => Tensor.empty(entry, [B, Hkv, rows], "f32");
+  if (rows <= FEW_ROWS && decodes(plan)) {
+    const lse = empty();
+    runDecode({ ...tensors, lse }, plan, rows);
+    return { y: unpadded(out, d), lse };
+  }
+  const shape = shapeOf(entry, plan);
+  const groups = groupsOf(plan, shape, rows);
+  let before: Tensor | null = null;
+  for (const [part_begin, part_end] of parts(plan, shape, plan.keys)) {
+    const lse = empty();
+    const params = { ...paramsOf(plan), part_begin, part_end };
+    shape.run({ tensors: { ...tensors, lse_in: before ?? wide, lse }, params, groups });
+    before?.dispose();
+    before = lse;
+  }
+  return { y: unpadded(out, d), lse: before! };
 }
 
-/** dq, and D = Σ dy·y of each row, which the gradients of k and v need. */
+/** Half the invocations for long vectors, so that their sums fit 16 KiB of workgroup memory. */
+function decodeDefines({ d, softcap }: AttentionPlan) {
+  const D4 = Math.ceil(d / 4);
+  return { D4, LANES: D4 > 32 ? 8 : 16, CAPPED: String(softcap !== null) };
+}
+
+function decodes(plan: AttentionPlan): boolean {
+  const { D4, LANES } = decodeDefines(plan);
+  return kernelPath() !== "plain" && Math.ceil(plan.keys / LANES) * (2 * D4 + 1) < plan.rounds;
+}
+
+function runDecode(tensors: Tensors, plan: AttentionPlan, rows: number): void {
+  const defines = decodeDefines(plan);
+  const groups = [rows, plan.Hkv, plan.B] as const;
+  decode.run("attention_decode", { tensors, params: paramsOf(plan), defines, groups });
+}
+
+/** What backward needs to know of each row, [B, Hkv, rows, 4]: lse, D = Σ dy·y, and which keys it sees. */
+export function attentionBackwardRows(
+  dy: Tensor,
+  y: Tensor,
+  lse: Tensor,
+  plan: AttentionPlan,
+): Tensor {
+  const entry = "attention_backward_rows";
+  checkShapeIs(entry, "dy", dy, y.shape);
+  const { B, Hkv, d, softcap } = plan;
+  const rows = lse.shape[2]!;
+  const stats = Tensor.empty(entry, [B, Hkv, rows, 4], "f32");
+  const inputs = { dy: padded(dy), y_in: padded(y), lse_in: lse, ...ranges(plan, lse) };
+  const LANES = portableLanes(gpu(entry));
+  portable.run(entry, {
+    tensors: { ...inputs, stats_out: stats },
+    params: { ...paramsOf(plan), part_begin: 0, part_end: 0 },
+    constants: { LANES },
+    defines: { D4: Math.ceil(d / 4), CAPPED: String(softcap !== null) },
+    groups: [Math.ceil(rows / LANES), Hkv, B],
+  });
+  return stats;
+}
+
+/** dq. */
 export function attentionBackwardQ(
   dy: Tensor,
   q: Tensor,
   k: Tensor,
   v: Tensor,
-  y: Tensor,
-  lse: Tensor,
+  stats: Tensor,
   plan: AttentionPlan,
-): { dq: Tensor; dot: Tensor } {
-  checkShapeIs("attention_backward_q", "dy", dy, q.shape);
+): Tensor {
+  const entry = "attention_backward_q";
   const wide = padded(q);
-  const dq = Tensor.empty("attention_backward_q", wide.shape, "f32");
-  const dot = Tensor.empty("attention_backward_q", lse.shape, "f32");
-  const inputs = { q: wide, k: padded(k), v: padded(v), dy: padded(dy), y_in: padded(y) };
-  const tensors = { ...inputs, lse_in: lse, dq, dot_out: dot };
-  launch("attention_backward_q", plan, tensors, [(plan.T * plan.H) / plan.Hkv, plan.keys]);
-  return { dq: unpadded(dq, plan.d), dot };
+  const out = Tensor.empty(entry, wide.shape, "f32");
+  const shape = shapeOf(entry, plan);
+  const inputs = { q: wide, k: padded(k), v: padded(v), dy: padded(dy), stats };
+  const isPortable = shape.step === 4;
+  const tensors = { ...inputs, ...(isPortable ? ranges(plan, stats) : {}), out };
+  const groups = groupsOf(plan, shape, (plan.T * plan.H) / plan.Hkv);
+  for (const [part_begin, part_end] of parts(plan, shape, plan.keys)) {
+    shape.run({ tensors, params: { ...paramsOf(plan), part_begin, part_end }, groups });
+  }
+  return unpadded(out, plan.d);
 }
 
 /** dk and dv. Rows past `keys` get zeros. */
@@ -186,17 +214,19 @@ export function attentionBackwardKV(
   q: Tensor,
   k: Tensor,
   v: Tensor,
-  lse: Tensor,
-  dot: Tensor,
+  stats: Tensor,
   plan: AttentionPlan,
 ): { dk: Tensor; dv: Tensor } {
+  const entry = "attention_backward_kv";
   const wide = padded(k);
-  const dk = Tensor.empty("attention_backward_kv", wide.shape, "f32");
-  const dv = Tensor.empty("attention_backward_kv", wide.shape, "f32");
-  const inputs = { q: padded(q), k: wide, v: padded(v), dy: padded(dy), lse_in: lse, dot_in: dot };
-  launch("attention_backward_kv", plan, { ...inputs, dk, dv }, [
-    plan.S,
-    (plan.T * plan.H) / plan.Hkv,
-  ]);
-  return { dk: unpadded(dk, plan.d), dv: unpadded(dv, plan.d) };
+  const out = Tensor.empty(entry, wide.shape, "f32");
+  const dv = Tensor.empty(entry, wide.shape, "f32");
+  const shape = shapeOf(entry, plan);
+  const inputs = { q: padded(q), k: wide, v: padded(v), dy: padded(dy), stats };
+  const groups = groupsOf(plan, shape, plan.S);
+  for (const [part_begin, part_end] of parts(plan, shape, plan.T, plan.H / plan.Hkv)) {
+    const params = { ...paramsOf(plan), part_begin, part_end };
+    shape.run({ tensors: { ...inputs, out, dv }, params, groups });
+  }
+  return { dk: unpadded(out, plan.d), dv: unpadded(dv, plan.d) };
 }

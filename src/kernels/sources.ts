@@ -82,11 +82,12 @@ fn adamw_step(
 }
 `,
   "attention.decode": `// Attention for few queries, as in generation: a workgroup owns one row and shares out its keys.
-// Formulas, shapes and bindings: attention.wgsl. Invocation "lane" takes the keys lane, lane + LANES, …
-// as if there were no others; then the parts are weighed against each other.
+// Formulas, shapes and what a query sees: attention.wgsl. Invocation "lane" takes every LANES-th key
+// as if there were no others; then the shares are weighed against each other.
 
 const LANES: u32 = 16;
 const D4: u32 = 16; // d / 4
+const CAPPED = false;
 
 struct Params {
   T: u32,
@@ -95,20 +96,39 @@ struct Params {
   Hkv: u32,
   keys: u32,
   scale: f32,
-  causal: u32,
+  softcap: f32,
+  before: i32,
+  after: i32,
+  starts: u32,
+  ends: u32,
 }
 
 @group(0) @binding(0) var<storage> q: array<vec4<f32>>;
 @group(0) @binding(1) var<storage> k: array<vec4<f32>>;
 @group(0) @binding(2) var<storage> v: array<vec4<f32>>;
-@group(0) @binding(7) var<storage, read_write> y: array<vec4<f32>>;
-@group(0) @binding(8) var<storage, read_write> lse: array<f32>; // [B, Hkv, rows]
+@group(0) @binding(7) var<storage> starts: array<i32>; // [B] or [B, T]
+@group(0) @binding(8) var<storage> ends: array<i32>; // [B] or [B, T]
+@group(0) @binding(9) var<storage, read_write> lse: array<f32>; // [B, Hkv, rows]
+@group(0) @binding(11) var<storage, read_write> out: array<vec4<f32>>; // y
 var<immediate> params: Params;
 
 const HIDDEN = -1e30; // finite: WGSL may assume that there are no infinities
 var<workgroup> highests: array<f32, LANES>;
 var<workgroup> weights: array<f32, LANES>;
 var<workgroup> sums: array<vec4<f32>, LANES * D4>;
+
+// The keys that query i sees: from x on, before y.
+fn keys_of(b: u32, i: u32) -> vec2<i32> {
+  let p = i32(params.keys + i) - i32(params.T);
+  var seen = vec2<i32>(max(p - params.before, 0), min(p + params.after + 1, i32(params.keys)));
+  if (params.starts > 0u) {
+    seen.x = max(seen.x, starts[select(b, b * params.T + i, params.starts > 1u)]);
+  }
+  if (params.ends > 0u) {
+    seen.y = min(seen.y, ends[select(b, b * params.T + i, params.ends > 1u)]);
+  }
+  return seen;
+}
 
 @compute @workgroup_size(LANES)
 fn attention_decode(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
@@ -118,7 +138,7 @@ fn attention_decode(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invo
   let rows = params.T * G;
   let row = group.x;
   let at = ((b * params.T + row / G) * params.H + kv * G + row % G) * D4;
-  let seen = select(params.keys, params.keys - params.T + row / G + 1u, params.causal != 0u);
+  let seen = keys_of(b, row / G);
   var query: array<vec4<f32>, D4>;
   var sum: array<vec4<f32>, D4>;
   for (var j = 0u; j < D4; j++) {
@@ -126,11 +146,14 @@ fn attention_decode(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invo
   }
   var highest = HIDDEN;
   var weight = 0.0;
-  for (var key = lane; key < seen; key += LANES) {
+  for (var key = u32(seen.x) + lane; key < u32(max(seen.y, 0)); key += LANES) {
     let own = ((b * params.S + key) * params.Hkv + kv) * D4;
     var s = 0.0;
     for (var j = 0u; j < D4; j++) {
       s += dot(query[j], k[own + j]);
+    }
+    if (CAPPED) {
+      s = params.softcap * tanh(clamp(s / params.softcap, -10.0, 10.0));
     }
     let top = max(highest, s);
     let keep = exp(max(highest - top, -80.0));
@@ -160,24 +183,33 @@ fn attention_decode(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invo
     for (var other = 0u; other < LANES; other++) {
       value += sums[j * LANES + other] * exp(max(highests[other] - top, -80.0));
     }
-    y[at + j] = select(vec4<f32>(), value / total, total > 0.0);
+    out[at + j] = select(vec4<f32>(), value / total, total > 0.0);
   }
   if (lane == 0u) {
-    lse[(b * params.Hkv + kv) * rows + row] = select(0.0, top + log(total), total > 0.0);
+    lse[(b * params.Hkv + kv) * rows + row] = select(HIDDEN, top + log(total), total > 0.0);
   }
 }
 `,
   "attention.subgroup": `enable subgroups;
-// Attention for adapters whose subgroups have 8 invocations (lavapipe), where one load costs as much
-// as a hundred multiply-adds. Formulas, shapes and bindings: attention.wgsl.
-// A workgroup is one subgroup and owns 8 rows (for dk and dv: 8 keys). It walks along the other side
-// in tiles of 8, one for each invocation, in two steps:
-//   scores    each invocation loads a vec4 of its own row and one of its own key; the rows' values are
-//             broadcast, so that each gets the scores of all 8 rows with its key
-//   products  each invocation owns the vec4 columns lane, lane + 8, … of the results of all 8 rows; it
-//             loads them for one key after another, whose 8 weights are broadcast
+diagnostic(off, subgroup_uniformity); // a workgroup is one subgroup: what all its lanes agree on is uniform
+// Attention for software devices, whose subgroups have 8 lanes (lavapipe) or 4 (SwiftShader). Not for GPUs.
+// Formulas, shapes, what a query sees, and parts: attention.wgsl.
+//
+// A workgroup is one subgroup and owns 16 rows (for dk and dv: 16 keys). It walks along the other side in
+// tiles of 4 · LANES, of which each lane owns four neighbours:
+//   scores    a product like matmul.subgroup8.wgsl's: for 4 terms of the sum each lane loads its share of
+//             the rows and its own four; shuffles from constant lanes hand a row to all
+//   products  each lane owns COLUMNS vec4 columns of the results of all rows; it loads them for four keys
+//             at a time, whose weights a shuffle brings from the lane that has them
+// Vectors longer than 4 · LANES · COLUMNS are divided among workgroups, which compute their scores anew.
+// A number of each row lies with its owner: row s · LANES + lane in component s of a vec4. All is in
+// registers, which no loop may index: an array would be kept in memory. Loops over quarters of a tile and over
+// columns turn it round instead; their length is no constant, so that the compiler, which takes its time with
+// long code, does not unroll them.
 
-const COLUMNS: u32 = 2; // vec4 columns of an invocation: d / 32, rounded up
+const LANES: u32 = 8; // or 4
+const COLUMNS: u32 = 2; // 1, 2 or 4
+const CAPPED = false;
 
 struct Params {
   T: u32,
@@ -186,273 +218,632 @@ struct Params {
   Hkv: u32,
   keys: u32,
   scale: f32,
-  D4: u32,
-  causal: u32,
+  softcap: f32,
+  before: i32,
+  after: i32,
+  starts: u32,
+  ends: u32,
+  part_begin: u32,
+  part_end: u32,
+  D4: u32, // d / 4
+  shares: u32, // workgroups among which the columns are divided
+  columns: u32, // COLUMNS
 }
 
 @group(0) @binding(0) var<storage> q: array<vec4<f32>>;
 @group(0) @binding(1) var<storage> k: array<vec4<f32>>;
 @group(0) @binding(2) var<storage> v: array<vec4<f32>>;
 @group(0) @binding(3) var<storage> dy: array<vec4<f32>>;
-@group(0) @binding(4) var<storage> y_in: array<vec4<f32>>;
-@group(0) @binding(5) var<storage> lse_in: array<f32>; // [B, Hkv, rows]
-@group(0) @binding(6) var<storage> dot_in: array<f32>; // D, [B, Hkv, rows]
-@group(0) @binding(7) var<storage, read_write> y: array<vec4<f32>>;
+@group(0) @binding(4) var<storage> starts: array<i32>; // [B] or [B, T]
+@group(0) @binding(5) var<storage> ends: array<i32>; // [B] or [B, T]
+@group(0) @binding(6) var<storage> lse_in: array<f32>; // [B, Hkv, rows]
+@group(0) @binding(7) var<storage> stats: array<vec4<f32>>; // [B, Hkv, rows]
 @group(0) @binding(8) var<storage, read_write> lse: array<f32>;
-@group(0) @binding(9) var<storage, read_write> dq: array<vec4<f32>>;
-@group(0) @binding(10) var<storage, read_write> dot_out: array<f32>;
-@group(0) @binding(11) var<storage, read_write> dk: array<vec4<f32>>;
-@group(0) @binding(12) var<storage, read_write> dv: array<vec4<f32>>;
+@group(0) @binding(9) var<storage, read_write> out: array<vec4<f32>>; // y, dq or dk
+@group(0) @binding(10) var<storage, read_write> dv: array<vec4<f32>>;
 var<immediate> params: Params;
 
 const HIDDEN = -1e30; // finite: WGSL may assume that there are no infinities
+const NOTHING = -1e29; // what is lower is hidden
+const ROWS = 16u;
 
-alias Eight = array<vec4<f32>, 2>; // one number for each of 8 rows
-alias Sums = array<vec4<f32>, 8 * COLUMNS>; // [column][row]
-
-// How many keys query i sees.
-fn keys_seen(i: u32) -> u32 {
-  return select(params.keys, params.keys - params.T + i + 1u, params.causal != 0u);
+// Four numbers for each of 16 rows: their scores with the lane's four keys, say. A column is a row.
+struct Tile {
+  a: mat4x4<f32>,
+  b: mat4x4<f32>,
+  c: mat4x4<f32>,
+  d: mat4x4<f32>,
 }
 
-// Where the vector of a row begins in q, y and their gradients.
-fn row_at(b: u32, kv: u32, row: u32) -> u32 {
+// The lane's vec4 columns of 16 rows, as many as there are.
+struct Sums {
+  a: Tile,
+  b: Tile,
+  c: Tile,
+  d: Tile,
+}
+
+fn turned(t: Tile) -> Tile {
+  return Tile(t.b, t.c, t.d, t.a);
+}
+
+fn turned_sums(s: Sums) -> Sums {
+  if (COLUMNS == 1u) {
+    return s;
+  }
+  if (COLUMNS == 2u) {
+    return Sums(s.b, s.a, s.c, s.d);
+  }
+  return Sums(s.b, s.c, s.d, s.a);
+}
+
+// 4: the quarters of a tile, as a number that the compiler does not know.
+fn quarters() -> u32 {
+  return 4u * params.columns / COLUMNS;
+}
+
+// Blocks from the outside inwards, so that both halves of a grid have the same work under a causal mask.
+fn first_of(group: u32, groups: u32) -> u32 {
+  let at = group / params.shares;
+  return ROWS * select(at / 2u, groups / params.shares - 1u - at / 2u, at % 2u == 1u);
+}
+
+// The keys that query i sees: from x on, before y.
+fn keys_of(b: u32, i: u32) -> vec2<f32> {
+  let p = i32(params.keys + i) - i32(params.T);
+  var seen = vec2<i32>(max(p - params.before, 0), min(p + params.after + 1, i32(params.keys)));
+  if (params.starts > 0u) {
+    seen.x = max(seen.x, starts[select(b, b * params.T + i, params.starts > 1u)]);
+  }
+  if (params.ends > 0u) {
+    seen.y = min(seen.y, ends[select(b, b * params.T + i, params.ends > 1u)]);
+  }
+  return vec2<f32>(seen); // exact
+}
+
+// Where vectors begin in q, y and their gradients, and in k, v and theirs.
+fn rows_at(b: u32, kv: u32, row: vec4<u32>) -> vec4<u32> {
   let G = params.H / params.Hkv;
   return ((b * params.T + row / G) * params.H + kv * G + row % G) * params.D4;
 }
 
-fn key_at(b: u32, kv: u32, key: u32) -> u32 {
+fn keys_at(b: u32, kv: u32, key: vec4<u32>) -> vec4<u32> {
   return ((b * params.S + key) * params.Hkv + kv) * params.D4;
 }
 
-// The value of each invocation, told to all.
-fn spread(x: f32) -> Eight {
-  return Eight(
-    vec4<f32>(subgroupBroadcast(x, 0u), subgroupBroadcast(x, 1u), subgroupBroadcast(x, 2u), subgroupBroadcast(x, 3u)),
-    vec4<f32>(subgroupBroadcast(x, 4u), subgroupBroadcast(x, 5u), subgroupBroadcast(x, 6u), subgroupBroadcast(x, 7u)));
+fn four_after(n: u32) -> vec4<u32> {
+  return n + vec4<u32>(0u, 1u, 2u, 3u);
 }
 
-// totals[r] += the vector a of invocation r · the own vector b.
-fn add_dots(totals: ptr<function, Eight>, a: vec4<f32>, b: vec4<f32>) {
-  totals[0] += vec4<f32>(
-    dot(subgroupBroadcast(a, 0u), b), dot(subgroupBroadcast(a, 1u), b),
-    dot(subgroupBroadcast(a, 2u), b), dot(subgroupBroadcast(a, 3u), b));
-  totals[1] += vec4<f32>(
-    dot(subgroupBroadcast(a, 4u), b), dot(subgroupBroadcast(a, 5u), b),
-    dot(subgroupBroadcast(a, 6u), b), dot(subgroupBroadcast(a, 7u), b));
+// The rows that the lane owns.
+fn owned(first: u32, lane: u32) -> vec4<u32> {
+  return first + lane + LANES * vec4<u32>(0u, 1u, 2u, 3u);
 }
 
-// sums[column][r] += w[r] · x.
-fn add_products(sums: ptr<function, Sums>, column: u32, w: Eight, x: vec4<f32>) {
-  let at = 8u * column;
-  sums[at] += w[0].x * x;
-  sums[at + 1u] += w[0].y * x;
-  sums[at + 2u] += w[0].z * x;
-  sums[at + 3u] += w[0].w * x;
-  sums[at + 4u] += w[1].x * x;
-  sums[at + 5u] += w[1].y * x;
-  sums[at + 6u] += w[1].z * x;
-  sums[at + 7u] += w[1].w * x;
+// c + x · w.
+fn fma_row(c: vec4<f32>, x: vec4<f32>, w: mat4x4<f32>) -> vec4<f32> {
+  return fma(vec4(x.w), w[3], fma(vec4(x.z), w[2], fma(vec4(x.y), w[1], fma(vec4(x.x), w[0], c))));
 }
 
-fn rescale(sums: ptr<function, Sums>, w: Eight) {
-  for (var column = 0u; column < COLUMNS; column++) {
-    let at = 8u * column;
-    sums[at] *= w[0].x;
-    sums[at + 1u] *= w[0].y;
-    sums[at + 2u] *= w[0].z;
-    sums[at + 3u] *= w[0].w;
-    sums[at + 4u] *= w[1].x;
-    sums[at + 5u] *= w[1].y;
-    sums[at + 6u] *= w[1].z;
-    sums[at + 7u] *= w[1].w;
+// t + four terms of the sums of four rows, which the lanes "begin" and on have in x; w has the lane's four, transposed.
+fn four_dots(t: mat4x4<f32>, x: vec4<f32>, begin: u32, w: mat4x4<f32>) -> mat4x4<f32> {
+  return mat4x4<f32>(
+    fma_row(t[0], subgroupShuffle(x, begin), w), fma_row(t[1], subgroupShuffle(x, begin + 1u), w),
+    fma_row(t[2], subgroupShuffle(x, begin + 2u), w), fma_row(t[3], subgroupShuffle(x, begin + 3u), w));
+}
+
+fn dots(t: Tile, x: mat4x4<f32>, w: mat4x4<f32>) -> Tile {
+  if (LANES == 4u) {
+    return Tile(four_dots(t.a, x[0], 0u, w), four_dots(t.b, x[1], 0u, w), four_dots(t.c, x[2], 0u, w), four_dots(t.d, x[3], 0u, w));
   }
+  return Tile(four_dots(t.a, x[0], 0u, w), four_dots(t.b, x[0], 4u, w), four_dots(t.c, x[1], 0u, w), four_dots(t.d, x[1], 4u, w));
 }
 
-// What invocation "other" knows of the rows.
-fn told(x: Eight, other: u32) -> Eight {
-  return Eight(subgroupShuffle(x[0], other), subgroupShuffle(x[1], other));
+// c + the weights p of lane "other" · w, the columns of its four keys.
+fn four_products(c: mat4x4<f32>, p: mat4x4<f32>, other: u32, w: mat4x4<f32>) -> mat4x4<f32> {
+  return mat4x4<f32>(
+    fma_row(c[0], subgroupShuffle(p[0], other), w), fma_row(c[1], subgroupShuffle(p[1], other), w),
+    fma_row(c[2], subgroupShuffle(p[2], other), w), fma_row(c[3], subgroupShuffle(p[3], other), w));
 }
 
-fn hidden_where(x: Eight, replacement: f32, seen: Eight, key: u32) -> Eight {
-  let at = vec4<f32>(f32(key));
-  let r = vec4<f32>(replacement);
-  return Eight(select(r, x[0], at < seen[0]), select(r, x[1], at < seen[1]));
+fn products(c: Tile, p: Tile, other: u32, w: mat4x4<f32>) -> Tile {
+  return Tile(four_products(c.a, p.a, other, w), four_products(c.b, p.b, other, w), four_products(c.c, p.c, other, w), four_products(c.d, p.d, other, w));
+}
+
+// A number of four rows, from their owners to all.
+fn told_by(x: f32, begin: u32) -> vec4<f32> {
+  return vec4<f32>(subgroupShuffle(x, begin), subgroupShuffle(x, begin + 1u), subgroupShuffle(x, begin + 2u), subgroupShuffle(x, begin + 3u));
+}
+
+// A number of all rows: column s of the result has rows 4 · s to 4 · s + 3.
+fn told(x: vec4<f32>) -> mat4x4<f32> {
+  if (LANES == 4u) {
+    return mat4x4<f32>(told_by(x.x, 0u), told_by(x.y, 0u), told_by(x.z, 0u), told_by(x.w, 0u));
+  }
+  return mat4x4<f32>(told_by(x.x, 0u), told_by(x.x, 4u), told_by(x.y, 0u), told_by(x.y, 4u));
+}
+
+// Every row of all columns times a factor.
+fn scaled(c: mat4x4<f32>, by: vec4<f32>) -> mat4x4<f32> {
+  return mat4x4<f32>(by.x * c[0], by.y * c[1], by.z * c[2], by.w * c[3]);
+}
+
+fn rescaled(sums: Sums, by: mat4x4<f32>) -> Sums {
+  var all = sums;
+  for (var c = 0u; c < params.columns; c++) {
+    all.a = Tile(scaled(all.a.a, by[0]), scaled(all.a.b, by[1]), scaled(all.a.c, by[2]), scaled(all.a.d, by[3]));
+    all = turned_sums(all);
+  }
+  return all;
+}
+
+// The scores from the products of the vectors.
+fn score(x: vec4<f32>) -> vec4<f32> {
+  let s = params.scale * x;
+  if (CAPPED) {
+    return params.softcap * tanh(clamp(s / params.softcap, vec4<f32>(-10.0), vec4<f32>(10.0)));
+  }
+  return s;
+}
+
+// The gradient of scale · q·k from that of the score s.
+fn through_cap(ds: vec4<f32>, s: vec4<f32>) -> vec4<f32> {
+  if (CAPPED) {
+    let t = s / params.softcap;
+    return ds * (1.0 - t * t);
+  }
+  return ds;
 }
 
 fn exp_of(x: vec4<f32>) -> vec4<f32> {
   return exp(clamp(x, vec4<f32>(-80.0), vec4<f32>(0.0)));
 }
 
-@compute @workgroup_size(8)
-fn attention_forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+fn seen_score(x: vec4<f32>, at: vec4<f32>, begin: f32, end: f32) -> vec4<f32> {
+  return select(vec4<f32>(HIDDEN), score(x), (at >= vec4<f32>(begin)) & (at < vec4<f32>(end)));
+}
+
+// The scores of four rows, whose keys begin and end there, with the keys "at".
+fn four_scores(x: mat4x4<f32>, at: vec4<f32>, begins: vec4<f32>, ends_of: vec4<f32>) -> mat4x4<f32> {
+  return mat4x4<f32>(
+    seen_score(x[0], at, begins.x, ends_of.x), seen_score(x[1], at, begins.y, ends_of.y),
+    seen_score(x[2], at, begins.z, ends_of.z), seen_score(x[3], at, begins.w, ends_of.w));
+}
+
+fn weight_of(s: vec4<f32>, top: f32) -> vec4<f32> {
+  return select(vec4<f32>(), exp_of(s - top), s > vec4<f32>(NOTHING));
+}
+
+fn four_weights(s: mat4x4<f32>, top: vec4<f32>) -> mat4x4<f32> {
+  return mat4x4<f32>(weight_of(s[0], top.x), weight_of(s[1], top.y), weight_of(s[2], top.z), weight_of(s[3], top.w));
+}
+
+// Over the lane's four keys, for each of four rows.
+fn most_of(s: mat4x4<f32>) -> vec4<f32> {
+  let t = transpose(s);
+  return max(max(t[0], t[1]), max(t[2], t[3]));
+}
+
+fn sum_of(s: mat4x4<f32>) -> vec4<f32> {
+  let t = transpose(s);
+  return (t[0] + t[1]) + (t[2] + t[3]);
+}
+
+// A number of each of 8 rows, from every lane, is to be combined over all lanes, each with its row's owner. In
+// each round a lane keeps the half that it answers for, and gives the other half to its neighbour. With 4
+// lanes there are two rows for each: the first result is that of the low four, the second that of the high.
+struct Halves {
+  kept: vec4<f32>,
+  given: vec4<f32>,
+}
+
+fn first_halves(low: vec4<f32>, high: vec4<f32>, lane: u32) -> Halves {
+  let odd = (lane & 1u) != 0u;
+  let even_rows = vec4(low.xz, high.xz);
+  let odd_rows = vec4(low.yw, high.yw);
+  return Halves(select(even_rows, odd_rows, odd), subgroupShuffleXor(select(odd_rows, even_rows, odd), 1u));
+}
+
+fn second_halves(x: vec4<f32>, lane: u32) -> Halves {
+  let late = (lane & 2u) != 0u;
+  let kept = select(x.xz, x.yw, late);
+  let given = subgroupShuffleXor(select(x.yw, x.xz, late), 2u);
+  return Halves(vec4(kept, 0.0, 0.0), vec4(given, 0.0, 0.0));
+}
+
+fn third_halves(x: vec4<f32>, lane: u32) -> Halves {
+  let late = (lane & 4u) != 0u;
+  return Halves(vec4(select(x.x, x.y, late)), vec4(subgroupShuffleXor(select(x.y, x.x, late), 4u)));
+}
+
+fn most_of_eight(low: vec4<f32>, high: vec4<f32>, lane: u32) -> vec2<f32> {
+  let first = first_halves(low, high, lane);
+  let second = second_halves(max(first.kept, first.given), lane);
+  let two = max(second.kept, second.given);
+  if (LANES == 4u) {
+    return two.xy;
+  }
+  let third = third_halves(two, lane);
+  return max(third.kept, third.given).xy;
+}
+
+fn sum_of_eight(low: vec4<f32>, high: vec4<f32>, lane: u32) -> vec2<f32> {
+  let first = first_halves(low, high, lane);
+  let second = second_halves(first.kept + first.given, lane);
+  let two = second.kept + second.given;
+  if (LANES == 4u) {
+    return two.xy;
+  }
+  let third = third_halves(two, lane);
+  return (third.kept + third.given).xy;
+}
+
+fn slots(low: vec2<f32>, high: vec2<f32>) -> vec4<f32> {
+  if (LANES == 4u) {
+    return vec4<f32>(low, high);
+  }
+  return vec4<f32>(low.x, high.x, 0.0, 0.0);
+}
+
+// The same for all rows, of which column s has 4 · s to 4 · s + 3.
+fn maxima(m: mat4x4<f32>, lane: u32) -> vec4<f32> {
+  return slots(most_of_eight(m[0], m[1], lane), most_of_eight(m[2], m[3], lane));
+}
+
+fn totals(m: mat4x4<f32>, lane: u32) -> vec4<f32> {
+  return slots(sum_of_eight(m[0], m[1], lane), sum_of_eight(m[2], m[3], lane));
+}
+
+// The own rows' share of four terms: as many vectors as a lane owns rows.
+fn rows_of_q(at: vec4<u32>, j: u32) -> mat4x4<f32> {
+  if (LANES == 4u) {
+    return mat4x4<f32>(q[at.x + j], q[at.y + j], q[at.z + j], q[at.w + j]);
+  }
+  return mat4x4<f32>(q[at.x + j], q[at.y + j], vec4<f32>(), vec4<f32>());
+}
+
+fn rows_of_dy(at: vec4<u32>, j: u32) -> mat4x4<f32> {
+  if (LANES == 4u) {
+    return mat4x4<f32>(dy[at.x + j], dy[at.y + j], dy[at.z + j], dy[at.w + j]);
+  }
+  return mat4x4<f32>(dy[at.x + j], dy[at.y + j], vec4<f32>(), vec4<f32>());
+}
+
+fn rows_of_k(at: vec4<u32>, j: u32) -> mat4x4<f32> {
+  if (LANES == 4u) {
+    return mat4x4<f32>(k[at.x + j], k[at.y + j], k[at.z + j], k[at.w + j]);
+  }
+  return mat4x4<f32>(k[at.x + j], k[at.y + j], vec4<f32>(), vec4<f32>());
+}
+
+fn rows_of_v(at: vec4<u32>, j: u32) -> mat4x4<f32> {
+  if (LANES == 4u) {
+    return mat4x4<f32>(v[at.x + j], v[at.y + j], v[at.z + j], v[at.w + j]);
+  }
+  return mat4x4<f32>(v[at.x + j], v[at.y + j], vec4<f32>(), vec4<f32>());
+}
+
+// Four vectors at the same column.
+fn four_of_q(at: vec4<u32>) -> mat4x4<f32> {
+  return mat4x4<f32>(q[at.x], q[at.y], q[at.z], q[at.w]);
+}
+
+fn four_of_dy(at: vec4<u32>) -> mat4x4<f32> {
+  return mat4x4<f32>(dy[at.x], dy[at.y], dy[at.z], dy[at.w]);
+}
+
+fn four_of_k(at: vec4<u32>) -> mat4x4<f32> {
+  return mat4x4<f32>(k[at.x], k[at.y], k[at.z], k[at.w]);
+}
+
+fn four_of_v(at: vec4<u32>) -> mat4x4<f32> {
+  return mat4x4<f32>(v[at.x], v[at.y], v[at.z], v[at.w]);
+}
+
+// Row r of a tile, for any r; not for the hot loops.
+fn row_of(t: Tile, r: u32) -> vec4<f32> {
+  var m = t.a;
+  if (r >= 12u) {
+    m = t.d;
+  } else if (r >= 8u) {
+    m = t.c;
+  } else if (r >= 4u) {
+    m = t.b;
+  }
+  let low = select(m[0], m[1], r % 2u == 1u);
+  let high = select(m[2], m[3], r % 2u == 1u);
+  return select(low, high, r % 4u >= 2u);
+}
+
+// out = sums · fresh + out · old, of the rows that exist; what is old of a first part is not read.
+fn put(sums: Sums, at: vec4<u32>, fresh: vec4<f32>, old: vec4<f32>, column: u32, left: u32) {
+  var all = sums;
+  for (var c = 0u; c < params.columns; c++) {
+    let own = column + LANES * c;
+    for (var r = 0u; r < min(ROWS, left); r++) {
+      let to = subgroupShuffle(at[r / LANES], r % LANES) + own;
+      var value = subgroupShuffle(fresh[r / LANES], r % LANES) * row_of(all.a, r);
+      let share = subgroupShuffle(old[r / LANES], r % LANES);
+      if (own < params.D4) {
+        if (params.part_begin > 0u) {
+          value += share * out[to];
+        }
+        out[to] = value;
+      }
+    }
+    all = turned_sums(all);
+  }
+}
+
+fn put_dv(sums: Sums, at: vec4<u32>, column: u32, left: u32) {
+  var all = sums;
+  for (var c = 0u; c < params.columns; c++) {
+    let own = column + LANES * c;
+    for (var r = 0u; r < min(ROWS, left); r++) {
+      let to = subgroupShuffle(at[r / LANES], r % LANES) + own;
+      var value = row_of(all.a, r);
+      if (own < params.D4) {
+        if (params.part_begin > 0u) {
+          value += dv[to];
+        }
+        dv[to] = value;
+      }
+    }
+    all = turned_sums(all);
+  }
+}
+
+@compute @workgroup_size(LANES)
+fn attention_forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
   let b = group.z;
   let kv = group.y;
   let G = params.H / params.Hkv;
   let rows = params.T * G;
-  let first = 8u * group.x;
-  let row = min(first + lane, rows - 1u);
-  let at = row_at(b, kv, row);
-  let seen = spread(f32(keys_seen(row / G))); // exact in f32
-  let end = keys_seen(min(first + 7u, rows - 1u) / G);
+  let first = first_of(group.x, groups.x);
+  let column = lane + LANES * COLUMNS * (group.x % params.shares);
+  let row = min(owned(first, lane), vec4<u32>(rows - 1u));
+  let statistics = (b * params.Hkv + kv) * rows + row;
+  let at = rows_at(b, kv, row);
+  let seen = array<vec2<f32>, 4>(keys_of(b, row.x / G), keys_of(b, row.y / G), keys_of(b, row.z / G), keys_of(b, row.w / G));
+  let begins = vec4<f32>(seen[0].x, seen[1].x, seen[2].x, seen[3].x);
+  let ends_of = vec4<f32>(seen[0].y, seen[1].y, seen[2].y, seen[3].y);
+  let begin = max(params.part_begin, u32(subgroupMin(min(min(begins.x, begins.y), min(begins.z, begins.w)))));
+  let end = min(params.part_end, u32(max(0.0, subgroupMax(max(max(ends_of.x, ends_of.y), max(ends_of.z, ends_of.w))))));
+  var from_key = told(begins);
+  var to_key = told(ends_of);
+  var highest = vec4<f32>(HIDDEN);
+  var weight = vec4<f32>();
   var sums: Sums;
-  var highest = Eight(vec4<f32>(HIDDEN), vec4<f32>(HIDDEN));
-  var weight = Eight(); // of this invocation's keys
-  for (var key = 0u; key < end; key += 8u) {
-    let own = key_at(b, kv, min(key + lane, params.keys - 1u));
-    var p = Eight(); // without "= Eight()" it is not cleared again in every round
+  for (var key = begin; key < end; key += 4u * LANES) {
+    let mine = four_after(key + 4u * lane);
+    let own = keys_at(b, kv, min(mine, vec4<u32>(params.keys - 1u)));
+    var p = Tile();
     for (var j = 0u; j < params.D4; j++) {
-      add_dots(&p, q[at + j], k[own + j]);
+      p = dots(p, rows_of_q(at, j), transpose(four_of_k(own + j)));
     }
-    let s = hidden_where(Eight(params.scale * p[0], params.scale * p[1]), HIDDEN, seen, key + lane);
-    let top = Eight(max(highest[0], subgroupMax(s[0])), max(highest[1], subgroupMax(s[1])));
-    let keep = Eight(exp_of(highest[0] - top[0]), exp_of(highest[1] - top[1]));
-    p = hidden_where(Eight(exp_of(s[0] - top[0]), exp_of(s[1] - top[1])), 0.0, seen, key + lane);
-    weight[0] = weight[0] * keep[0] + p[0];
-    weight[1] = weight[1] * keep[1] + p[1];
+    // Keys behind the part belong to the next.
+    let position = select(vec4<f32>(1e9), vec4<f32>(mine), mine < vec4<u32>(params.part_end));
+    var each: mat4x4<f32>;
+    for (var i = 0u; i < quarters(); i++) {
+      p.a = four_scores(p.a, position, from_key[0], to_key[0]);
+      each = mat4x4<f32>(each[1], each[2], each[3], most_of(p.a));
+      p = turned(p);
+      from_key = mat4x4<f32>(from_key[1], from_key[2], from_key[3], from_key[0]);
+      to_key = mat4x4<f32>(to_key[1], to_key[2], to_key[3], to_key[0]);
+    }
+    let top = max(highest, maxima(each, lane));
+    let keep = exp_of(highest - top);
     highest = top;
-    rescale(&sums, keep);
-    for (var other = 0u; other < 8u; other++) {
-      let w = told(p, other);
-      let start = subgroupShuffle(own, other) + lane;
-      for (var column = 0u; column < COLUMNS; column++) {
-        add_products(&sums, column, w, v[start + 8u * column]);
+    var tops = told(top);
+    for (var i = 0u; i < quarters(); i++) {
+      p.a = four_weights(p.a, tops[0]);
+      each = mat4x4<f32>(each[1], each[2], each[3], sum_of(p.a));
+      p = turned(p);
+      tops = mat4x4<f32>(tops[1], tops[2], tops[3], tops[0]);
+    }
+    weight = weight * keep + totals(each, lane);
+    sums = rescaled(sums, told(keep));
+    for (var c = 0u; c < params.columns; c++) {
+      for (var other = 0u; other < LANES; other++) {
+        let theirs = subgroupShuffle(own, other) + column + LANES * c;
+        sums.a = products(sums.a, p, other, four_of_v(theirs));
       }
+      sums = turned_sums(sums);
     }
   }
-  let total = Eight(subgroupAdd(weight[0]), subgroupAdd(weight[1]));
-  for (var r = 0u; r < 8u; r++) {
-    let start = subgroupShuffle(at, r);
-    let w = total[r / 4u][r % 4u];
-    if (first + r < rows) {
-      for (var column = 0u; column < COLUMNS; column++) {
-        if (lane + 8u * column < params.D4) {
-          y[start + lane + 8u * column] = select(vec4<f32>(), sums[8u * column + r] / w, w > 0.0);
-        }
+  // What the parts before have seen counts as one key with the score lse and the value y.
+  var before = vec4<f32>();
+  var fresh = vec4<f32>(1.0);
+  if (params.part_begin > 0u) {
+    let known = vec4<f32>(lse_in[statistics.x], lse_in[statistics.y], lse_in[statistics.z], lse_in[statistics.w]);
+    let top = max(highest, known);
+    fresh = exp_of(highest - top);
+    weight *= fresh;
+    before = select(vec4<f32>(), exp_of(known - top), known > vec4<f32>(NOTHING));
+    highest = top;
+  }
+  let total = weight + before;
+  let inverse = select(vec4<f32>(), 1.0 / total, total > vec4<f32>());
+  put(sums, at, fresh * inverse, before * inverse, column, rows - first);
+  if (group.x % params.shares == 0u) {
+    for (var s = 0u; s < ROWS / LANES; s++) {
+      if (owned(first, lane)[s] < rows) {
+        lse[statistics[s]] = select(HIDDEN, highest[s] + log(total[s]), total[s] > 0.0);
       }
-      lse[(b * params.Hkv + kv) * rows + first + r] = select(0.0, highest[r / 4u][r % 4u] + log(w), w > 0.0);
     }
   }
 }
 
-@compute @workgroup_size(8)
-fn attention_backward_q(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+// The gradient of a row's scores s with the keys "at", from that of its weights.
+fn row_gradient(x: vec4<f32>, dp: vec4<f32>, at: vec4<f32>, of_row: vec4<f32>) -> vec4<f32> {
+  let s = score(x);
+  let ds = through_cap(exp_of(s - of_row.x) * (dp - of_row.y), s);
+  return select(vec4<f32>(), ds, (at >= vec4<f32>(of_row.z)) & (at < vec4<f32>(of_row.w)));
+}
+
+fn four_row_gradients(x: mat4x4<f32>, dp: mat4x4<f32>, at: vec4<f32>, of_rows: mat4x4<f32>) -> mat4x4<f32> {
+  let each = transpose(of_rows);
+  return mat4x4<f32>(
+    row_gradient(x[0], dp[0], at, each[0]), row_gradient(x[1], dp[1], at, each[1]),
+    row_gradient(x[2], dp[2], at, each[2]), row_gradient(x[3], dp[3], at, each[3]));
+}
+
+@compute @workgroup_size(LANES)
+fn attention_backward_q(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
   let b = group.z;
   let kv = group.y;
-  let G = params.H / params.Hkv;
-  let rows = params.T * G;
-  let first = 8u * group.x;
-  let row = min(first + lane, rows - 1u);
-  let at = row_at(b, kv, row);
-  let seen = spread(f32(keys_seen(row / G)));
-  let end = keys_seen(min(first + 7u, rows - 1u) / G);
-  var own_dot = 0.0;
-  for (var j = 0u; j < params.D4; j++) {
-    own_dot += dot(dy[at + j], y_in[at + j]);
-  }
-  if (first + lane < rows) {
-    dot_out[(b * params.Hkv + kv) * rows + row] = own_dot;
-  }
-  let D = spread(own_dot);
-  let log_sum = spread(lse_in[(b * params.Hkv + kv) * rows + row]);
+  let rows = params.T * (params.H / params.Hkv);
+  let first = first_of(group.x, groups.x);
+  let column = lane + LANES * COLUMNS * (group.x % params.shares);
+  let row = min(owned(first, lane), vec4<u32>(rows - 1u));
+  let statistics = (b * params.Hkv + kv) * rows + row;
+  let at = rows_at(b, kv, row);
+  // lse, D, and where the keys begin and end.
+  let of_rows = transpose(mat4x4<f32>(stats[statistics.x], stats[statistics.y], stats[statistics.z], stats[statistics.w]));
+  let begins = of_rows[2];
+  let ends_of = of_rows[3];
+  let begin = max(params.part_begin, u32(subgroupMin(min(min(begins.x, begins.y), min(begins.z, begins.w)))));
+  let end = min(params.part_end, u32(max(0.0, subgroupMax(max(max(ends_of.x, ends_of.y), max(ends_of.z, ends_of.w))))));
+  let log_sums = told(of_rows[0]);
+  let D = told(of_rows[1]);
+  let from_key = told(begins);
+  let to_key = told(ends_of);
+  var of_row = Tile(
+    mat4x4<f32>(log_sums[0], D[0], from_key[0], to_key[0]), mat4x4<f32>(log_sums[1], D[1], from_key[1], to_key[1]),
+    mat4x4<f32>(log_sums[2], D[2], from_key[2], to_key[2]), mat4x4<f32>(log_sums[3], D[3], from_key[3], to_key[3]));
   var sums: Sums;
-  for (var key = 0u; key < end; key += 8u) {
-    let own = key_at(b, kv, min(key + lane, params.keys - 1u));
-    var s = Eight();
-    var dp = Eight();
+  for (var key = begin; key < end; key += 4u * LANES) {
+    let mine = four_after(key + 4u * lane);
+    let own = keys_at(b, kv, min(mine, vec4<u32>(params.keys - 1u)));
+    var s = Tile();
+    var dp = Tile();
     for (var j = 0u; j < params.D4; j++) {
-      add_dots(&s, q[at + j], k[own + j]);
-      add_dots(&dp, dy[at + j], v[own + j]);
+      s = dots(s, rows_of_q(at, j), transpose(four_of_k(own + j)));
     }
-    let p0 = exp_of(params.scale * s[0] - log_sum[0]);
-    let p1 = exp_of(params.scale * s[1] - log_sum[1]);
-    let ds = hidden_where(Eight(p0 * (dp[0] - D[0]), p1 * (dp[1] - D[1])), 0.0, seen, key + lane);
-    for (var other = 0u; other < 8u; other++) {
-      let w = told(ds, other);
-      let start = subgroupShuffle(own, other) + lane;
-      for (var column = 0u; column < COLUMNS; column++) {
-        add_products(&sums, column, w, k[start + 8u * column]);
+    for (var j = 0u; j < params.D4; j++) {
+      dp = dots(dp, rows_of_dy(at, j), transpose(four_of_v(own + j)));
+    }
+    let position = select(vec4<f32>(1e9), vec4<f32>(mine), mine < vec4<u32>(params.part_end));
+    for (var i = 0u; i < quarters(); i++) {
+      s.a = four_row_gradients(s.a, dp.a, position, of_row.a);
+      s = turned(s);
+      dp = turned(dp);
+      of_row = turned(of_row);
+    }
+    for (var c = 0u; c < params.columns; c++) {
+      for (var other = 0u; other < LANES; other++) {
+        let theirs = subgroupShuffle(own, other) + column + LANES * c;
+        sums.a = products(sums.a, s, other, four_of_k(theirs));
       }
+      sums = turned_sums(sums);
     }
   }
-  for (var r = 0u; r < 8u; r++) {
-    let start = subgroupShuffle(at, r);
-    if (first + r < rows) {
-      for (var column = 0u; column < COLUMNS; column++) {
-        if (lane + 8u * column < params.D4) {
-          dq[start + lane + 8u * column] = params.scale * sums[8u * column + r];
-        }
-      }
-    }
-  }
+  put(sums, at, vec4<f32>(params.scale), vec4<f32>(1.0), column, rows - first);
 }
 
-@compute @workgroup_size(8)
-fn attention_backward_kv(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+// The weights of four queries with the key "at": x the products, of_queries their numbers in columns.
+fn key_weight(x: vec4<f32>, at: f32, of_queries: mat4x4<f32>) -> vec4<f32> {
+  let seen = (vec4<f32>(at) >= of_queries[2]) & (vec4<f32>(at) < of_queries[3]);
+  return select(vec4<f32>(), exp_of(score(x) - of_queries[0]), seen);
+}
+
+fn four_key_weights(x: mat4x4<f32>, at: f32, of_queries: mat4x4<f32>) -> mat4x4<f32> {
+  return mat4x4<f32>(
+    key_weight(x[0], at, of_queries), key_weight(x[1], at + 1.0, of_queries),
+    key_weight(x[2], at + 2.0, of_queries), key_weight(x[3], at + 3.0, of_queries));
+}
+
+fn four_key_gradients(p: mat4x4<f32>, x: mat4x4<f32>, dp: mat4x4<f32>, D: vec4<f32>) -> mat4x4<f32> {
+  return mat4x4<f32>(
+    through_cap(p[0] * (dp[0] - D), score(x[0])), through_cap(p[1] * (dp[1] - D), score(x[1])),
+    through_cap(p[2] * (dp[2] - D), score(x[2])), through_cap(p[3] * (dp[3] - D), score(x[3])));
+}
+
+// lse, D, and where the keys begin and end, of the lane's four rows; behind the last they see nothing.
+fn of_four(statistics: u32, row: vec4<u32>, end: u32) -> mat4x4<f32> {
+  let at = statistics + min(row, vec4<u32>(end - 1u));
+  let all = transpose(mat4x4<f32>(stats[at.x], stats[at.y], stats[at.z], stats[at.w]));
+  return mat4x4<f32>(all[0], all[1], all[2], select(vec4<f32>(), all[3], row < vec4<u32>(end)));
+}
+
+@compute @workgroup_size(LANES)
+fn attention_backward_kv(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
   let b = group.z;
   let kv = group.y;
   let G = params.H / params.Hkv;
-  let rows = params.T * G;
-  let first = 8u * group.x; // the first of the workgroup's keys
-  let at = key_at(b, kv, min(first + lane, params.S - 1u));
-  // The first row that sees any of these keys.
-  let begin = select(0u, (first - min(first, params.keys - params.T)) * G, params.causal != 0u);
-  let keys = vec4<u32>(first, first + 1u, first + 2u, first + 3u);
+  let first = first_of(group.x, groups.x);
+  let column = lane + LANES * COLUMNS * (group.x % params.shares);
+  let at = keys_at(b, kv, min(owned(first, lane), vec4<u32>(params.S - 1u)));
+  let statistics = (b * params.Hkv + kv) * params.T * G;
+  // The queries that see any of these keys, but for starts and ends.
+  let behind = min(first + ROWS, params.keys);
+  let shift = i32(params.T) - i32(params.keys);
+  let from_query = max(i32(params.part_begin), i32(first) - params.after + shift);
+  let to_query = min(i32(params.part_end), i32(behind) + params.before + shift);
+  let end = select(0u, u32(max(to_query, 0)) * G, first < behind);
   var sums_k: Sums;
   var sums_v: Sums;
-  for (var start = begin; start < rows; start += 8u) {
-    let row = min(start + lane, rows - 1u);
-    let own = row_at(b, kv, row);
-    var s = Eight();
-    var dp = Eight();
+  for (var row = u32(from_query) * G; row < end; row += 4u * LANES) {
+    var mine = four_after(row + 4u * lane);
+    var of_queries = of_four(statistics, mine, end);
+    // Passes over queries none of which sees any of these keys.
+    while (row + 4u * LANES < end && !subgroupAny(any((of_queries[2] < vec4<f32>(f32(behind))) & (of_queries[3] > vec4<f32>(f32(first)))))) {
+      row += 4u * LANES;
+      mine += 4u * LANES;
+      of_queries = of_four(statistics, mine, end);
+    }
+    let own = rows_at(b, kv, min(mine, vec4<u32>(end - 1u)));
+    var s = Tile();
+    var dp = Tile();
     for (var j = 0u; j < params.D4; j++) {
-      add_dots(&s, k[at + j], q[own + j]);
-      add_dots(&dp, v[at + j], dy[own + j]);
+      s = dots(s, rows_of_k(at, j), transpose(four_of_q(own + j)));
     }
-    let log_sum = lse_in[(b * params.Hkv + kv) * rows + row];
-    let D = dot_in[(b * params.Hkv + kv) * rows + row];
-    // None where there is no such row.
-    let seen = vec4<u32>(select(0u, keys_seen(row / G), start + lane < rows));
-    let p = Eight(
-      select(vec4<f32>(), exp_of(params.scale * s[0] - log_sum), keys < seen),
-      select(vec4<f32>(), exp_of(params.scale * s[1] - log_sum), keys + 4u < seen));
-    let ds = Eight(p[0] * (dp[0] - D), p[1] * (dp[1] - D));
-    for (var other = 0u; other < 8u; other++) {
-      let w = told(p, other);
-      let dw = told(ds, other);
-      let begins = subgroupShuffle(own, other) + lane;
-      for (var column = 0u; column < COLUMNS; column++) {
-        add_products(&sums_v, column, w, dy[begins + 8u * column]);
-        add_products(&sums_k, column, dw, q[begins + 8u * column]);
+    for (var j = 0u; j < params.D4; j++) {
+      dp = dots(dp, rows_of_v(at, j), transpose(four_of_dy(own + j)));
+    }
+    // From here on s has the weights and dp the gradients of the scores.
+    for (var i = 0u; i < quarters(); i++) {
+      let p = four_key_weights(s.a, f32(first + 4u * i), of_queries);
+      dp.a = four_key_gradients(p, s.a, dp.a, of_queries[1]);
+      s.a = p;
+      s = turned(s);
+      dp = turned(dp);
+    }
+    for (var c = 0u; c < params.columns; c++) {
+      for (var other = 0u; other < LANES; other++) {
+        let theirs = subgroupShuffle(own, other) + column + LANES * c;
+        sums_v.a = products(sums_v.a, s, other, four_of_dy(theirs));
       }
+      for (var other = 0u; other < LANES; other++) {
+        let theirs = subgroupShuffle(own, other) + column + LANES * c;
+        sums_k.a = products(sums_k.a, dp, other, four_of_q(theirs));
+      }
+      sums_v = turned_sums(sums_v);
+      sums_k = turned_sums(sums_k);
     }
   }
-  for (var r = 0u; r < 8u; r++) {
-    let start = subgroupShuffle(at, r);
-    if (first + r < params.S) {
-      for (var column = 0u; column < COLUMNS; column++) {
-        if (lane + 8u * column < params.D4) {
-          dk[start + lane + 8u * column] = params.scale * sums_k[8u * column + r];
-          dv[start + lane + 8u * column] = sums_v[8u * column + r];
-        }
-      }
-    }
-  }
+  put(sums_k, at, vec4<f32>(params.scale), vec4<f32>(1.0), column, params.S - first);
+  put_dv(sums_v, at, column, params.S - first);
 }
 `,
   "attention": `// Attention with grouped key/value heads, without a [T, keys] buffer (Dao 2023, arXiv 2307.08691).
 //   q, y: [B, T, H, d]   k, v: [B, S, Hkv, d], of which the first "keys" rows count
-//   s = scale · q·kᵀ     p = softmax(s)     y = p·v     lse = log Σ exp(s)
-//   D = Σ dy·y           ds = p · (dy·vᵀ − D)
-//   dv = pᵀ·dy           dq = scale · ds·k     dk = scale · dsᵀ·q
-// Causal: query i stands at position keys − T + i and sees the keys up to that one.
+//   x = scale · q·kᵀ     s = x, or softcap · tanh(x/softcap)
+//   p = softmax(s)       y = p·v     lse = log Σ exp(s)
+//   D = Σ dy·y           ds = p · (dy·vᵀ − D)     dx = ds, or ds · (1 − (s/softcap)²)
+//   dv = pᵀ·dy           dq = scale · dx·k     dk = scale · dxᵀ·q
+// Query i stands at position p = keys − T + i and sees the keys from p − before to p + after, but none
+// before its "starts" and none from its "ends" on. One that sees none gets y = 0 and no gradient.
 // The G = H/Hkv query heads of a key/value head, and their queries, are its rows: row = i·G + g.
 // One invocation holds one row (or, for dk and dv, one key) in registers and walks along the other
 // side four at a time. All of a workgroup walk together, so that what they read is the same for all:
 // software adapters load it once, GPUs broadcast it. There is no workgroup memory and no barrier.
+// A dispatch walks along a part of the other side, keys or queries part_begin to part_end; a later part
+// goes on from what the parts before have left.
 
 override LANES: u32 = 8; // invocations in a workgroup
 const D4: u32 = 16; // d / 4
+const CAPPED = false; // whether there is a softcap
 
 struct Params {
   T: u32,
@@ -461,7 +852,13 @@ struct Params {
   Hkv: u32,
   keys: u32,
   scale: f32,
-  causal: u32,
+  softcap: f32,
+  before: i32,
+  after: i32,
+  starts: u32, // 0: there are none, 1: one for each batch, 2: one for each query
+  ends: u32,
+  part_begin: u32,
+  part_end: u32,
 }
 
 @group(0) @binding(0) var<storage> q: array<vec4<f32>>;
@@ -470,20 +867,41 @@ struct Params {
 @group(0) @binding(3) var<storage> dy: array<vec4<f32>>;
 @group(0) @binding(4) var<storage> y_in: array<vec4<f32>>;
 @group(0) @binding(5) var<storage> lse_in: array<f32>; // [B, Hkv, rows]
-@group(0) @binding(6) var<storage> dot_in: array<f32>; // D, [B, Hkv, rows]
-@group(0) @binding(7) var<storage, read_write> y: array<vec4<f32>>;
-@group(0) @binding(8) var<storage, read_write> lse: array<f32>;
-@group(0) @binding(9) var<storage, read_write> dq: array<vec4<f32>>;
-@group(0) @binding(10) var<storage, read_write> dot_out: array<f32>;
-@group(0) @binding(11) var<storage, read_write> dk: array<vec4<f32>>;
+@group(0) @binding(6) var<storage> stats: array<vec4<f32>>; // [B, Hkv, rows]: lse, D, first key, key after the last
+@group(0) @binding(7) var<storage> starts: array<i32>; // [B] or [B, T]
+@group(0) @binding(8) var<storage> ends: array<i32>; // [B] or [B, T]
+@group(0) @binding(9) var<storage, read_write> lse: array<f32>;
+@group(0) @binding(10) var<storage, read_write> stats_out: array<vec4<f32>>;
+@group(0) @binding(11) var<storage, read_write> out: array<vec4<f32>>; // y, dq or dk
 @group(0) @binding(12) var<storage, read_write> dv: array<vec4<f32>>;
 var<immediate> params: Params;
 
 const HIDDEN = -1e30; // finite: WGSL may assume that there are no infinities
+const NOTHING = -1e29; // what is lower is hidden
 
-// How many keys query i sees.
-fn keys_seen(i: u32) -> u32 {
-  return select(params.keys, params.keys - params.T + i + 1u, params.causal != 0u);
+// The keys that query i sees: from x on, before y.
+fn keys_of(b: u32, i: u32) -> vec2<i32> {
+  let p = i32(params.keys + i) - i32(params.T);
+  var seen = vec2<i32>(max(p - params.before, 0), min(p + params.after + 1, i32(params.keys)));
+  if (params.starts > 0u) {
+    seen.x = max(seen.x, starts[select(b, b * params.T + i, params.starts > 1u)]);
+  }
+  if (params.ends > 0u) {
+    seen.y = min(seen.y, ends[select(b, b * params.T + i, params.ends > 1u)]);
+  }
+  return seen;
+}
+
+// What the queries from "first" to "last" see together, of this part: the same for the whole workgroup.
+fn keys_of_all(b: u32, first: u32, last: u32) -> vec2<u32> {
+  var all = vec2<i32>(keys_of(b, first).x, keys_of(b, last).y);
+  if (params.starts > 1u || params.ends > 1u) {
+    for (var i = first; i <= last; i++) {
+      let seen = keys_of(b, i);
+      all = vec2<i32>(min(all.x, seen.x), max(all.y, seen.y));
+    }
+  }
+  return vec2<u32>(max(u32(all.x), params.part_begin), min(u32(max(all.y, 0)), params.part_end));
 }
 
 // Where the vectors of one query and one key begin, counted in vec4s.
@@ -499,6 +917,33 @@ fn four_from(n: u32) -> vec4<u32> {
   return vec4<u32>(n, n + 1u, n + 2u, n + 3u);
 }
 
+// Which of the four keys from "key" on lie in the range and in the part.
+fn sees(range: vec2<i32>, key: u32) -> vec4<bool> {
+  let keys = vec4<i32>(four_from(key));
+  return (keys >= vec4(range.x)) & (keys < vec4(min(range.y, i32(params.part_end))));
+}
+
+// The scores from the products.
+fn score(x: vec4<f32>) -> vec4<f32> {
+  if (CAPPED) {
+    return params.softcap * tanh(clamp(x / params.softcap, vec4<f32>(-10.0), vec4<f32>(10.0)));
+  }
+  return x;
+}
+
+// dx from ds.
+fn through_cap(ds: vec4<f32>, s: vec4<f32>) -> vec4<f32> {
+  if (CAPPED) {
+    let t = s / params.softcap;
+    return ds * (1.0 - t * t);
+  }
+  return ds;
+}
+
+fn exp_of(x: vec4<f32>) -> vec4<f32> {
+  return exp(clamp(x, vec4<f32>(-80.0), vec4<f32>(0.0)));
+}
+
 @compute @workgroup_size(LANES)
 fn attention_forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
   let b = group.z;
@@ -507,10 +952,10 @@ fn attention_forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_inv
   let rows = params.T * G;
   let first = group.x * LANES;
   let row = min(first + lane, rows - 1u);
+  let statistics = (b * params.Hkv + kv) * rows + row;
   let at = query_at(b, row / G, kv * G + row % G);
-  let seen = keys_seen(row / G);
-  // What its last row sees: the same for the whole workgroup.
-  let end = keys_seen(min(first + LANES - 1u, rows - 1u) / G);
+  let range = keys_of(b, row / G);
+  let all = keys_of_all(b, first / G, min(first + LANES - 1u, rows - 1u) / G);
   var query: array<vec4<f32>, D4>;
   var sum: array<vec4<f32>, D4>;
   for (var j = 0u; j < D4; j++) {
@@ -518,21 +963,29 @@ fn attention_forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_inv
   }
   var highest = HIDDEN;
   var weight = 0.0;
-  for (var key = 0u; key < end; key += 4u) {
+  if (params.part_begin > 0u) {
+    // What the parts before have seen counts as one key with the score lse and the value y.
+    highest = lse_in[statistics];
+    weight = select(0.0, 1.0, highest > NOTHING);
+    for (var j = 0u; j < D4; j++) {
+      sum[j] = out[at + j];
+    }
+  }
+  for (var key = all.x; key < all.y; key += 4u) {
     let k0 = key_at(b, key, kv);
     let k1 = key_at(b, key + 1u, kv);
     let k2 = key_at(b, key + 2u, kv);
     let k3 = key_at(b, key + 3u, kv);
-    var s = vec4<f32>();
+    var x = vec4<f32>();
     for (var j = 0u; j < D4; j++) {
       let a = query[j];
-      s += vec4<f32>(dot(a, k[k0 + j]), dot(a, k[k1 + j]), dot(a, k[k2 + j]), dot(a, k[k3 + j]));
+      x += vec4<f32>(dot(a, k[k0 + j]), dot(a, k[k1 + j]), dot(a, k[k2 + j]), dot(a, k[k3 + j]));
     }
-    let visible = four_from(key) < vec4<u32>(seen);
-    s = select(vec4<f32>(HIDDEN), s, visible);
+    let visible = sees(range, key);
+    let s = select(vec4<f32>(HIDDEN), score(x), visible);
     let top = max(highest, max(max(s.x, s.y), max(s.z, s.w)));
     let keep = exp(max(highest - top, -80.0));
-    let p = select(vec4<f32>(), exp(max(s - top, vec4<f32>(-80.0))), visible);
+    let p = select(vec4<f32>(), exp_of(s - top), visible);
     weight = weight * keep + ((p.x + p.y) + (p.z + p.w));
     for (var j = 0u; j < D4; j++) {
       sum[j] = sum[j] * keep
@@ -545,9 +998,30 @@ fn attention_forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_inv
   }
   let inverse = select(0.0, 1.0 / weight, weight > 0.0);
   for (var j = 0u; j < D4; j++) {
-    y[at + j] = sum[j] * inverse;
+    out[at + j] = sum[j] * inverse;
   }
-  lse[(b * params.Hkv + kv) * rows + row] = select(0.0, highest + log(weight), weight > 0.0);
+  lse[statistics] = select(HIDDEN, highest + log(weight), weight > 0.0);
+}
+
+// What backward needs to know of each row.
+@compute @workgroup_size(LANES)
+fn attention_backward_rows(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+  let b = group.z;
+  let kv = group.y;
+  let G = params.H / params.Hkv;
+  let rows = params.T * G;
+  let row = group.x * LANES + lane;
+  if (row >= rows) {
+    return;
+  }
+  let at = query_at(b, row / G, kv * G + row % G);
+  let statistics = (b * params.Hkv + kv) * rows + row;
+  var D = 0.0;
+  for (var j = 0u; j < D4; j++) {
+    D += dot(dy[at + j], y_in[at + j]);
+  }
+  // Positions are exact in f32.
+  stats_out[statistics] = vec4<f32>(lse_in[statistics], D, vec2<f32>(keys_of(b, row / G)));
 }
 
 @compute @workgroup_size(LANES)
@@ -559,45 +1033,46 @@ fn attention_backward_q(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_
   let first = group.x * LANES;
   let row = min(first + lane, rows - 1u);
   let at = query_at(b, row / G, kv * G + row % G);
-  let seen = keys_seen(row / G);
-  let end = keys_seen(min(first + LANES - 1u, rows - 1u) / G);
+  let of_row = stats[(b * params.Hkv + kv) * rows + row];
+  let range = vec2<i32>(of_row.zw);
+  let all = keys_of_all(b, first / G, min(first + LANES - 1u, rows - 1u) / G);
   var query: array<vec4<f32>, D4>;
   var gradient: array<vec4<f32>, D4>;
   var sum: array<vec4<f32>, D4>;
-  var D = 0.0;
   for (var j = 0u; j < D4; j++) {
     query[j] = params.scale * q[at + j];
     gradient[j] = dy[at + j];
-    D += dot(gradient[j], y_in[at + j]);
   }
-  let statistics = (b * params.Hkv + kv) * rows + row;
-  let log_weight = lse_in[statistics];
-  for (var key = 0u; key < end; key += 4u) {
+  for (var key = all.x; key < all.y; key += 4u) {
     let k0 = key_at(b, key, kv);
     let k1 = key_at(b, key + 1u, kv);
     let k2 = key_at(b, key + 2u, kv);
     let k3 = key_at(b, key + 3u, kv);
-    var s = vec4<f32>();
+    var x = vec4<f32>();
     var dp = vec4<f32>();
     for (var j = 0u; j < D4; j++) {
       let a = query[j];
-      s += vec4<f32>(dot(a, k[k0 + j]), dot(a, k[k1 + j]), dot(a, k[k2 + j]), dot(a, k[k3 + j]));
+      x += vec4<f32>(dot(a, k[k0 + j]), dot(a, k[k1 + j]), dot(a, k[k2 + j]), dot(a, k[k3 + j]));
       let c = gradient[j];
       dp += vec4<f32>(dot(c, v[k0 + j]), dot(c, v[k1 + j]), dot(c, v[k2 + j]), dot(c, v[k3 + j]));
     }
-    let p = exp(clamp(s - log_weight, vec4<f32>(-80.0), vec4<f32>(0.0)));
-    let ds = select(vec4<f32>(), p * (dp - D), four_from(key) < vec4<u32>(seen));
+    let s = score(x);
+    let p = exp_of(s - of_row.x);
+    let dx = select(vec4<f32>(), through_cap(p * (dp - of_row.y), s), sees(range, key));
     for (var j = 0u; j < D4; j++) {
-      sum[j] += (ds.x * k[k0 + j] + ds.y * k[k1 + j]) + (ds.z * k[k2 + j] + ds.w * k[k3 + j]);
+      sum[j] += (dx.x * k[k0 + j] + dx.y * k[k1 + j]) + (dx.z * k[k2 + j] + dx.w * k[k3 + j]);
     }
   }
   if (first + lane >= rows) {
     return;
   }
   for (var j = 0u; j < D4; j++) {
-    dq[at + j] = params.scale * sum[j];
+    if (params.part_begin > 0u) {
+      out[at + j] += params.scale * sum[j];
+    } else {
+      out[at + j] = params.scale * sum[j];
+    }
   }
-  dot_out[statistics] = D;
 }
 
 @compute @workgroup_size(LANES)
@@ -608,8 +1083,11 @@ fn attention_backward_kv(@builtin(workgroup_id) group: vec3<u32>, @builtin(local
   let first = group.x * LANES;
   let key = first + lane;
   let at = ((b * params.S + min(key, params.S - 1u)) * params.Hkv + kv) * D4;
-  // The first query that sees any key of this workgroup.
-  let begin = select(0u, first - min(first, params.keys - params.T), params.causal != 0u);
+  // The queries that see any key of this workgroup, but for starts and ends.
+  let behind = min(first + LANES, params.keys);
+  let shift = i32(params.T) - i32(params.keys);
+  let begin = max(i32(params.part_begin), i32(first) - params.after + shift);
+  let end = select(0u, u32(max(min(i32(params.part_end), i32(behind) + params.before + shift), 0)), first < behind);
   var own_k: array<vec4<f32>, D4>;
   var own_v: array<vec4<f32>, D4>;
   var sum_k: array<vec4<f32>, D4>;
@@ -620,31 +1098,34 @@ fn attention_backward_kv(@builtin(workgroup_id) group: vec3<u32>, @builtin(local
   }
   for (var g = 0u; g < G; g++) {
     let head = kv * G + g;
-    for (var i = begin; i < params.T; i += 4u) {
+    for (var i = u32(begin); i < end; i += 4u) {
       let queries = four_from(i);
-      let real = min(queries, vec4<u32>(params.T - 1u));
+      let real = min(queries, vec4<u32>(end - 1u));
+      let r = ((b * params.Hkv + kv) * params.T + real) * G + g;
+      let of_queries = transpose(mat4x4<f32>(stats[r.x], stats[r.y], stats[r.z], stats[r.w]));
+      // Passes over queries none of which sees a key of this workgroup.
+      if (!any((of_queries[2] < vec4(f32(behind))) & (of_queries[3] > vec4(f32(first))))) {
+        continue;
+      }
       let i0 = query_at(b, real.x, head);
       let i1 = query_at(b, real.y, head);
       let i2 = query_at(b, real.z, head);
       let i3 = query_at(b, real.w, head);
-      var s = vec4<f32>();
+      var x = vec4<f32>();
       var dp = vec4<f32>();
       for (var j = 0u; j < D4; j++) {
         let a = own_k[j];
-        s += vec4<f32>(dot(a, q[i0 + j]), dot(a, q[i1 + j]), dot(a, q[i2 + j]), dot(a, q[i3 + j]));
+        x += vec4<f32>(dot(a, q[i0 + j]), dot(a, q[i1 + j]), dot(a, q[i2 + j]), dot(a, q[i3 + j]));
         let c = own_v[j];
         dp += vec4<f32>(dot(c, dy[i0 + j]), dot(c, dy[i1 + j]), dot(c, dy[i2 + j]), dot(c, dy[i3 + j]));
       }
-      let r = ((b * params.Hkv + kv) * params.T + real) * G + g;
-      let log_weight = vec4<f32>(lse_in[r.x], lse_in[r.y], lse_in[r.z], lse_in[r.w]);
-      let D = vec4<f32>(dot_in[r.x], dot_in[r.y], dot_in[r.z], dot_in[r.w]);
-      let seen = vec4<u32>(keys_seen(real.x), keys_seen(real.y), keys_seen(real.z), keys_seen(real.w));
-      let visible = (queries == real) & (vec4<u32>(key) < seen);
-      let p = select(vec4<f32>(), exp(clamp(s - log_weight, vec4<f32>(-80.0), vec4<f32>(0.0))), visible);
-      let ds = p * (dp - D);
+      let seen = (vec4(f32(key)) >= of_queries[2]) & (vec4(f32(key)) < of_queries[3]);
+      let s = score(x);
+      let p = select(vec4<f32>(), exp_of(s - of_queries[0]), (queries == real) & seen);
+      let dx = through_cap(p * (dp - of_queries[1]), s);
       for (var j = 0u; j < D4; j++) {
         sum_v[j] += (p.x * dy[i0 + j] + p.y * dy[i1 + j]) + (p.z * dy[i2 + j] + p.w * dy[i3 + j]);
-        sum_k[j] += (ds.x * q[i0 + j] + ds.y * q[i1 + j]) + (ds.z * q[i2 + j] + ds.w * q[i3 + j]);
+        sum_k[j] += (dx.x * q[i0 + j] + dx.y * q[i1 + j]) + (dx.z * q[i2 + j] + dx.w * q[i3 + j]);
       }
     }
   }
@@ -652,8 +1133,13 @@ fn attention_backward_kv(@builtin(workgroup_id) group: vec3<u32>, @builtin(local
     return;
   }
   for (var j = 0u; j < D4; j++) {
-    dk[at + j] = params.scale * sum_k[j];
-    dv[at + j] = sum_v[j];
+    if (params.part_begin > 0u) {
+      out[at + j] += params.scale * sum_k[j];
+      dv[at + j] += sum_v[j];
+    } else {
+      out[at + j] = params.scale * sum_k[j];
+      dv[at + j] = sum_v[j];
+    }
   }
 }
 `,

@@ -1,8 +1,7 @@
 // Attention as a module: projections, norms of heads, rotation, the fused kernel, the output projection.
-import { reshape, rope } from "../autograd/ops/index.ts";
+import { attention, reshape, rope } from "../autograd/ops/index.ts";
 import { ValueError } from "../gpu/errors.ts";
 import type { Tensor } from "../tensor/tensor.ts";
-import { attend } from "./attend.ts";
 import type { KVCache } from "./kv_cache.ts";
 import { checkSizes, Linear, RMSNorm } from "./layers.ts";
 import { Module } from "./module.ts";
@@ -38,7 +37,7 @@ export interface AttentionContext {
   angles?: { cos: Tensor; sin: Tensor; offset?: number };
   /** Keys and values of earlier tokens; those of this call are appended. */
   cache?: KVCache | undefined;
-  /** First position of each sequence that is no padding, i32 [B]. */
+  /** First position of each sequence that is no padding, i32 [B]; in packed rows, of each position, [B, T]. */
   starts?: Tensor | null;
 }
 
@@ -88,7 +87,13 @@ export class Attention extends Module<[Tensor, AttentionContext?]> {
     const k = this.placed(reshape(this.k_proj.call(x), [B, T, G, d]), this.k_norm, context);
     const v = reshape(this.v_proj.call(x), [B, T, G, d]);
     const past = cache?.append(layer, k, v) ?? { k, v, keys: T };
-    const y = attend(q, past.k, past.v, { scale, cap, window, starts, keys: past.keys });
+    const y = attention(q, past.k, past.v, {
+      scale,
+      softcap: cap,
+      window,
+      starts,
+      keys: past.keys,
+    });
     return this.o_proj.call(reshape(y, [B, T, H * d]));
   }
 

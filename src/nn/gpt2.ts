@@ -1,10 +1,9 @@
 // GPT-2 (Radford et al. 2019): learned positions, LayerNorm before each part, GELU, tied output
 // weights. Modules are named as in Hugging Face Transformers; weights of Conv1D are [in, out].
-import { add, linear, maximum, reshape, slice, sub } from "../autograd/ops/index.ts";
+import { add, attention, linear, maximum, reshape, slice, sub } from "../autograd/ops/index.ts";
 import { arange } from "../tensor/create.ts";
 import { scoped } from "../tensor/scope.ts";
 import type { Tensor } from "../tensor/tensor.ts";
-import { attend } from "./attend.ts";
 import {
   CausalLM,
   type LMSizes,
@@ -56,7 +55,7 @@ class GPT2Attention extends Module<[Tensor, Context]> {
     const [q, k, v] = [part(0), part(1), part(2)];
     const past = cache?.append(this.index, k, v) ?? { k, v, keys: T };
     const scale = scales[this.index]!;
-    const y = attend(q, past.k, past.v, { scale, starts, keys: past.keys });
+    const y = attention(q, past.k, past.v, { scale, starts, keys: past.keys });
     return this.resid_dropout.call(this.c_proj.call(reshape(y, [B, T, D])));
   }
 }

@@ -11,6 +11,17 @@ export interface AttentionOptions {
   scale?: number;
   /** Keys `window` or more positions away from p are hidden. */
   window?: number;
+  /** Scores s become softcap · tanh(s/softcap). */
+  softcap?: number;
+  /** The first key that each query sees, and the key after the last: [B, T] or [B]. */
+  starts?: Numbers;
+  ends?: Numbers;
+}
+
+/** A visible key's weight, and the derivative of its score by scale · q·k. */
+interface Seen {
+  p: number;
+  slope: number;
 }
 
 /** Calls `visit` per batch, head and query with the visible keys, their weights, and offsets. */
@@ -19,9 +30,10 @@ function eachQuery(
   [B, T, H, d]: Shape4,
   k: Numbers,
   [, S, Hkv]: Shape4,
-  { causal = true, scale = 1 / Math.sqrt(d), window = Infinity }: AttentionOptions,
-  visit: (qAt: number, kAt: (s: number) => number, weights: Map<number, number>) => void,
+  options: AttentionOptions,
+  visit: (qAt: number, kAt: (s: number) => number, seen: Map<number, Seen>) => void,
 ): void {
+  const { scale = 1 / Math.sqrt(d), softcap } = options;
   for (let row = 0; row < B * T * H; row++) {
     const h = row % H;
     const i = Math.floor(row / H) % T;
@@ -29,14 +41,28 @@ function eachQuery(
     const kAt = (s: number) => ((b * S + s) * Hkv + Math.floor(h / (H / Hkv))) * d;
     const scores = new Map<number, number>();
     for (let s = 0; s < S; s++) {
-      const ahead = s - (S - T + i);
-      if ((causal && ahead > 0) || Math.abs(ahead) >= window) continue;
+      if (!sees(b, i, s, [B, T, S], options)) continue;
       let dot = 0;
       for (let j = 0; j < d; j++) dot += q[row * d + j]! * k[kAt(s) + j]!;
-      scores.set(s, dot * scale);
+      scores.set(s, softcap ? softcap * Math.tanh((dot * scale) / softcap) : dot * scale);
     }
-    visit(row * d, kAt, normalized(scores));
+    const slope = (s: number) => (softcap ? 1 - (scores.get(s)! / softcap) ** 2 : 1);
+    const seen = [...normalized(scores)].map(([s, p]) => [s, { p, slope: slope(s) }] as const);
+    visit(row * d, kAt, new Map(seen));
   }
+}
+
+function sees(
+  b: number,
+  i: number,
+  s: number,
+  [B, T, S]: readonly [number, number, number],
+  { causal = true, window = Infinity, starts, ends }: AttentionOptions,
+): boolean {
+  const ahead = s - (S - T + i);
+  if ((causal && ahead > 0) || Math.abs(ahead) >= window) return false;
+  const of = (range: Numbers) => range[range.length === B * T ? b * T + i : b]!;
+  return s >= (starts ? of(starts) : 0) && s < (ends ? of(ends) : S);
 }
 
 function normalized(scores: Map<number, number>): Map<number, number> {
@@ -57,8 +83,8 @@ export function attention(
 ): Float64Array {
   const y = new Float64Array(q.length);
   const d = qShape[3];
-  eachQuery(q, qShape, k, kvShape, options, (at, kAt, weights) => {
-    for (const [s, p] of weights) {
+  eachQuery(q, qShape, k, kvShape, options, (at, kAt, seen) => {
+    for (const [s, { p }] of seen) {
       for (let j = 0; j < d; j++) y[at + j]! += p * v[kAt(s) + j]!;
     }
   });
@@ -78,10 +104,10 @@ export function attentionBackward(
   const d = qShape[3];
   const scale = options.scale ?? 1 / Math.sqrt(d);
   const [dq, dk, dv] = [q, k, v].map((x) => new Float64Array(x.length));
-  eachQuery(q, qShape, k, kvShape, options, (at, kAt, weights) => {
+  eachQuery(q, qShape, k, kvShape, options, (at, kAt, seen) => {
     const dP = new Map<number, number>();
     let dot = 0;
-    for (const [s, p] of weights) {
+    for (const [s, { p }] of seen) {
       let sum = 0;
       for (let j = 0; j < d; j++) {
         sum += dy[at + j]! * v[kAt(s) + j]!;
@@ -90,8 +116,8 @@ export function attentionBackward(
       dP.set(s, sum);
       dot += sum * p;
     }
-    for (const [s, p] of weights) {
-      const dScore = scale * p * (dP.get(s)! - dot);
+    for (const [s, { p, slope }] of seen) {
+      const dScore = scale * slope * p * (dP.get(s)! - dot);
       for (let j = 0; j < d; j++) {
         dq![at + j]! += dScore * k[kAt(s) + j]!;
         dk![kAt(s) + j]! += dScore * q[at + j]!;

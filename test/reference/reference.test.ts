@@ -264,12 +264,14 @@ test("rope", () => {
   close(rope([1, 0, 1, 0], [1, 2, 1, 2]), [1, 0, Math.cos(1), Math.sin(1)]);
 });
 
-test("attention: causal, grouped heads, a cache's offset, a window", () => {
+test("attention: causal, grouped heads, a cache's offset, a window, a softcap, packed rows", () => {
   const cases = [
     { T: 4, S: 4, H: 2, Hkv: 2, options: {} },
     { T: 3, S: 5, H: 4, Hkv: 2, options: {} },
     { T: 4, S: 4, H: 3, Hkv: 1, options: { window: 2 } },
     { T: 2, S: 3, H: 2, Hkv: 1, options: { causal: false, scale: 0.3 } },
+    { T: 4, S: 4, H: 2, Hkv: 1, options: { softcap: 0.7, starts: [0, 0, 2, 3, 0, 1, 9, 3] } },
+    { T: 3, S: 5, H: 2, Hkv: 2, options: { causal: false, starts: [1, 0], ends: [4, 5] } },
   ];
   for (const { T, S, H, Hkv, options } of cases) {
     const qs = [2, T, H, 3] as const;
