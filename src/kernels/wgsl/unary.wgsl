@@ -60,15 +60,17 @@ fn power_of_two(k: i32) -> f32 {
 // v = k ln 2 + r, |r| ≤ ln 2 / 2, then a polynomial in r. Saturates at the largest finite number.
 fn exp_of(v: f32) -> f32 {
   let c = clamp(v, -104.0, 88.72283);
-  let k = round(c * 1.44269504);
+  // The nearest integer is in the last bits of a sum with 1.5 · 2^23.
+  let n = bitcast<i32>(fma(c, 1.44269504, 12582912.0)) - 0x4b400000;
+  let k = f32(n);
   // k ln 2 in two parts, the first exact. Drivers may add the parts up before they subtract, which costs
   // 30 units at 80, so the difference goes through a bit that is 0, which only the host knows.
   let first = bitcast<f32>(bitcast<u32>(fma(k, -0.693145752, c)) | (params.n >> 31u));
   let r = fma(k, -1.42860677e-6, first);
   let p = 1.0 + r * (1.0 + r * (0.5 + r * (0.16666667 + r * (0.041666668 + r * (0.0083333338
     + r * (0.0013888889 + r * 0.00019841270))))));
-  let half = i32(k) / 2;
-  return p * power_of_two(half) * power_of_two(i32(k) - half);
+  let half = n >> 1u;
+  return p * power_of_two(half) * power_of_two(n - half);
 }
 
 fn expm1_of(v: f32) -> f32 {
