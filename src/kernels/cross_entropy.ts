@@ -13,6 +13,9 @@ const kernel = ownKernel("cross_entropy");
 export type LossReduction = "mean" | "sum" | "none";
 const REDUCTIONS: Record<LossReduction, number> = { mean: 0, sum: 1, none: 2 };
 
+/** Columns that a workgroup of backward takes. */
+const SPAN = 1024;
+
 /** What backward needs of forward. */
 export interface CrossEntropyRows {
   y: Tensor;
@@ -43,7 +46,7 @@ export function crossEntropyForward(
   );
   kernel.run("cross_entropy_rows", {
     tensors: { logits, targets, losses: losses!, counts: counts!, lses: lses! },
-    params: { n: N, V, ignore: ignoreIndex },
+    params: { n: N, V, ignore: ignoreIndex, spans: 0 },
     groups: grid(Math.ceil(N / 16)),
   });
   const fold = { outer: 1, R: N, inner: 1 };
@@ -60,7 +63,7 @@ export function meanOf(total: Tensor, count: Tensor): Tensor {
   kernel.run("cross_entropy_mean", {
     tensors: { total, count, y },
     groups: [1],
-    params: { n: 0, V: 0, ignore: 0 },
+    params: { n: 0, V: 0, ignore: 0, spans: 0 },
   });
   return y;
 }
@@ -73,12 +76,14 @@ export function crossEntropyBackward(
   ignoreIndex: number,
   reduction: LossReduction,
 ): Tensor {
+  const [N, V] = logits.shape as [number, number];
+  const spans = Math.ceil(V / SPAN);
   const dlogits = Tensor.empty("cross_entropy_backward", logits.shape, "f32");
   kernel.run("cross_entropy_backward", {
     tensors: { logits, targets, lse, count, dy, dlogits },
-    params: { n: logits.size, V: logits.shape[1]!, ignore: ignoreIndex },
-    constants: { REDUCTION: REDUCTIONS[reduction] },
-    groups: grid(Math.ceil(logits.size / 64)),
+    params: { n: N, V, ignore: ignoreIndex, spans },
+    constants: { REDUCTION: REDUCTIONS[reduction], SPAN },
+    groups: grid(N * spans),
   });
   return dlogits;
 }
