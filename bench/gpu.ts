@@ -4,13 +4,13 @@ import { parseArgs } from "node:util";
 import { backward } from "../src/autograd/backward.ts";
 import { cast, matmul } from "../src/autograd/ops/index.ts";
 import { init } from "../src/gpu/device.ts";
+import { measureRoofline } from "../src/kernels/roofline.ts";
 import { addLora } from "../src/lora/index.ts";
 import { AdamW, GPT2LMHeadModel } from "../src/nn/index.ts";
 import { randn, tensor } from "../src/tensor/create.ts";
 import type { Tensor } from "../src/tensor/tensor.ts";
 import type { BenchRow, Ready } from "./harness.ts";
 import { measure } from "./measure.ts";
-import { measurePeak } from "./peak.ts";
 import { conditions, writeResults } from "./results.ts";
 import { equalsDot, looksAlive } from "./verify.ts";
 
@@ -89,12 +89,12 @@ const rows: BenchRow[] = (["f32", "f16"] as const).flatMap((stored) => [
 ]);
 
 const gpu = await init();
-const peak = await measurePeak(gpu);
+const peak = await measureRoofline(gpu);
 console.log(`${gpu.adapterClass}: ${gpu.description}`);
 const results: { name: string; ms: number; gflops: number | null }[] = [];
 for (const row of rows) {
   try {
-    const { wallTimeMs: ms, gflops } = await measure(gpu, row, peak);
+    const { wallTimeMs: ms, gflops } = (await measure(gpu, row, peak)).result;
     const name = `${row.op} ${row.name}`;
     results.push({ name, ms, gflops });
     console.log(`${name}: ${ms.toFixed(2)} ms, ${gflops?.toFixed(0)} GFLOP/s`);

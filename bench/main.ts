@@ -1,16 +1,17 @@
-// `npm run bench -- <filter> [--json file] [--trace]`: verifies and times the matching cases.
+// `npm run bench -- <filter> [--json file] [--profile]`: verifies and times the matching cases.
 import { readdirSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { fromHere } from "../scripts/from_here.ts";
 import { init } from "../src/gpu/device.ts";
+import { formatProfile } from "../src/kernels/profile.ts";
+import { measureRoofline } from "../src/kernels/roofline.ts";
 import { benchRows } from "./harness.ts";
 import { measure, type Result } from "./measure.ts";
-import { measurePeak } from "./peak.ts";
 import { conditions, writeResults } from "./results.ts";
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { json: { type: "string" }, trace: { type: "boolean", default: false } },
+  options: { json: { type: "string" }, profile: { type: "boolean", default: false } },
 });
 const folder = new URL(".", import.meta.url);
 for (const file of readdirSync(folder).sort()) {
@@ -23,7 +24,7 @@ if (rows.length === 0) {
 }
 
 const gpu = await init();
-const peak = await measurePeak(gpu);
+const peak = await measureRoofline(gpu);
 console.log(`${gpu.adapterClass}: ${gpu.description}`);
 console.log(
   `at best ${peak.gflops.toFixed(1)} GFLOP/s in registers, ${peak.gbytesPerSecond.toFixed(1)} GB/s copied\n`,
@@ -33,9 +34,10 @@ const results: Result[] = [];
 let failures = 0;
 for (const row of rows) {
   try {
-    const result = await measure(gpu, row, peak);
+    const { result, profiled } = await measure(gpu, row, peak);
     results.push(result);
     print(result);
+    if (values.profile) console.log(`${formatProfile(profiled)}\n`);
   } catch (error) {
     failures += 1;
     console.error(`FAILED ${row.op} ${row.name}: ${(error as Error).stack}`);
@@ -69,10 +71,6 @@ function print(r: Result): void {
       r.shareOfPeak === null ? "-" : `${Math.round(100 * r.shareOfPeak)}%`,
     ]),
   );
-  if (!values.trace) return;
-  for (const k of r.kernels) {
-    console.log(line([`    ${k.calls} × ${k.label}`, number(k.gpuTimeMs, 3)]));
-  }
 }
 
 function number(value: number | null, digits: number): string {

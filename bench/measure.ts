@@ -1,11 +1,11 @@
 // Times one case: verified first, then by wall clock and by the GPU's own timestamps.
 import Benchmark from "benchmark";
 import type { Gpu } from "../src/gpu/device.ts";
-import type { OpTime } from "../src/gpu/profiler.ts";
+import { type Profile, profile } from "../src/kernels/profile.ts";
+import type { Roofline } from "../src/kernels/roofline.ts";
 import { scope } from "../src/tensor/scope.ts";
 import { Tensor } from "../src/tensor/tensor.ts";
 import type { BenchRow, Ready } from "./harness.ts";
-import type { Peak } from "./peak.ts";
 import { looksAlive } from "./verify.ts";
 
 /** One line of the table. Times are medians of one run; null where the device cannot tell. */
@@ -25,7 +25,8 @@ export interface Result {
   gbytesPerSecond: number | null;
   /** Share of what the device can do at best, by arithmetic or by memory, whichever binds. */
   shareOfPeak: number | null;
-  kernels: OpTime[];
+  /** What one run consists of. */
+  kernels: { label: string; calls: number; gpuTimeMs: number | null }[];
 }
 
 const SECONDS_PER_ROW = 1;
@@ -38,10 +39,14 @@ interface Times {
   wall: number[];
   host: number[];
   gpuTimeMs: number | null;
-  kernels: OpTime[];
 }
 
-export async function measure(gpu: Gpu, row: BenchRow, peak: Peak): Promise<Result> {
+/** The figures of a case, and the profile of one run of it. */
+export async function measure(
+  gpu: Gpu,
+  row: BenchRow,
+  peak: Roofline,
+): Promise<{ result: Result; profiled: Profile }> {
   using _ = scope();
   const ready = await row.setup();
   await (ready.verify ?? (() => resultsLookAlive(ready)))();
@@ -56,8 +61,11 @@ export async function measure(gpu: Gpu, row: BenchRow, peak: Peak): Promise<Resu
   const runs = Math.max(1, Math.min(MAX_RUNS, Math.round(SAMPLE_MS / firstMs)));
   const wall = (await wallTimes(() => once(runs))).map((ms) => ms / runs);
   const host = await hostTimes(gpu, ready);
-  const { gpuTimeMs, kernels } = await gpuTime(gpu, ready, runs);
-  return summary(row, ready, peak, { wall, host, gpuTimeMs, kernels });
+  const gpuTimeMs = await gpuTime(gpu, ready, runs);
+  const profiled = await profile(() => runOnce(ready));
+  const kernels = profiled.ops.map(({ label, calls, gpuTimeMs }) => ({ label, calls, gpuTimeMs }));
+  const figures = summary(row, ready, peak, { wall, host, gpuTimeMs });
+  return { result: { ...figures, kernels }, profiled };
 }
 
 /** The check of cases that have none of their own. What only writes in place needs one. */
@@ -107,25 +115,25 @@ async function hostTimes(gpu: Gpu, ready: Ready): Promise<number[]> {
   return times;
 }
 
-async function gpuTime(gpu: Gpu, ready: Ready, runs: number) {
-  if (!gpu.features.has("timestamp-query")) return { gpuTimeMs: null, kernels: [] };
-  const rounds: OpTime[][] = [];
+/** Milliseconds of one run by the GPU's own clock, or null where it has none. */
+async function gpuTime(gpu: Gpu, ready: Ready, runs: number): Promise<number | null> {
+  if (!gpu.hasTimestamps) return null;
+  const rounds: number[] = [];
   for (let i = 0; i < 3; i++) {
-    const times = await gpu.profile(() => {
+    const { gpuTimeMs } = await profile(() => {
       for (let r = 0; r < runs; r++) runOnce(ready);
     });
-    rounds.push(times.map((t) => ({ ...t, gpuTimeMs: t.gpuTimeMs / runs, calls: t.calls / runs })));
+    rounds.push(gpuTimeMs! / runs);
   }
-  const totals = rounds.map((times) => times.reduce((sum, t) => sum + t.gpuTimeMs, 0));
-  return { gpuTimeMs: quantile(totals, 0.5), kernels: rounds[1] ?? [] };
+  return quantile(rounds, 0.5);
 }
 
 function summary(
   { op, name }: BenchRow,
   { flops, bytes }: Ready,
-  peak: Peak,
-  { wall, host, gpuTimeMs, kernels }: Times,
-): Result {
+  peak: Roofline,
+  { wall, host, gpuTimeMs }: Times,
+): Omit<Result, "kernels"> {
   const wallTimeMs = quantile(wall, 0.5);
   const ms = gpuTimeMs || wallTimeMs;
   const leastMs = Math.max((flops ?? 0) / peak.gflops, (bytes ?? 0) / peak.gbytesPerSecond) / 1e6;
@@ -141,7 +149,6 @@ function summary(
     gflops: flops ? flops / ms / 1e6 : null,
     gbytesPerSecond: bytes ? bytes / ms / 1e6 : null,
     shareOfPeak: leastMs > 0 ? leastMs / ms : null,
-    kernels,
   };
 }
 

@@ -13,6 +13,12 @@ export { formatMemory, type MemoryCategory, type MemoryReport } from "./gpu/memo
 export { replayed, type Scalar } from "./gpu/recording.ts";
 export { kernel } from "./kernels/kernel.ts";
 export { setKernelPath } from "./kernels/path.ts";
+export {
+  formatProfile,
+  type OpProfile,
+  type Profile,
+  profile,
+} from "./kernels/profile.ts";
 export { ropeTables } from "./kernels/rope.ts";
 export { type Captured, type CaptureResult, capture } from "./tensor/capture.ts";
 export { loadModelTensors } from "./tensor/checkpoint.ts";

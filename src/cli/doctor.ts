@@ -50,7 +50,7 @@ export function report(gpu: Gpu): string[] {
       "matrices",
       `${f("chromium-experimental-subgroup-matrix")} (subgroup matrices, tensor cores)`,
     ),
-    row("timestamps", `${f("timestamp-query")} (gpu.profile)`),
+    row("timestamps", `${f("timestamp-query")} (profile)`),
     row("immediates", gpu.immediates ? "yes" : "no (parameters go through a uniform buffer)"),
     row(
       "buffer",

@@ -3,7 +3,7 @@ import { type AdapterClass, answersTo, type FoundAdapter } from "./adapter.ts";
 import { DeviceError, ValueError } from "./errors.ts";
 import type { MemoryReport } from "./memory.ts";
 import { checkBudget, Pool } from "./pool.ts";
-import { type OpTime, Profiler } from "./profiler.ts";
+import { Profiler, type TimedPass } from "./profiler.ts";
 import { Stream } from "./stream.ts";
 
 export interface InitOptions {
@@ -111,26 +111,30 @@ export class Gpu {
     return this.stream.sync();
   }
 
+  /** Whether passes can be timed on the GPU. */
+  get hasTimestamps(): boolean {
+    return this.features.has("timestamp-query");
+  }
+
   /**
-   * Runs `fn` with every dispatch in a timestamped pass of its own.
-   * @returns GPU time per kernel label, longest first.
-   * @throws DeviceError where the device has no `timestamp-query`.
+   * Runs `fn` with every dispatch in a pass of its own, timestamped where the device can. `profile` makes
+   * a table of it.
+   * @throws DeviceError inside of another such call
    */
-  async profile(fn: () => unknown): Promise<OpTime[]> {
-    if (!this.features.has("timestamp-query")) {
-      throw new DeviceError({
-        op: "profile",
-        arg: "the device",
-        expected: "one with timestamp-query",
-      });
+  async timeline(fn: () => unknown): Promise<{ passes: TimedPass[]; wallTimeMs: number }> {
+    if (this.stream.profiler) {
+      const facts = { op: "profile", arg: "the call", expected: "outside of another profile" };
+      throw new DeviceError({ ...facts, got: "one inside" });
     }
-    this.stream.flush();
-    const profiler = new Profiler(this.device);
+    const profiler = new Profiler(this.device, this.hasTimestamps);
     this.stream.profiler = profiler;
     try {
+      await this.stream.sync(); // what was called before is not its work
+      const started = performance.now();
       await fn();
       await this.stream.sync();
-      return await profiler.times();
+      const wallTimeMs = performance.now() - started;
+      return { passes: await profiler.passes(), wallTimeMs };
     } finally {
       this.stream.flush(); // passes of this profiler that a throw left unsubmitted
       this.stream.profiler = null;

@@ -4,13 +4,14 @@ import { DeviceError } from "./errors.ts";
 import { Failures } from "./failures.ts";
 import { ParamRing } from "./param_ring.ts";
 import type { Block, Pool } from "./pool.ts";
-import type { Profiler } from "./profiler.ts";
+import type { Profiler, Work } from "./profiler.ts";
 import { activeRecording, refuseCapture, refuseUpload } from "./recording.ts";
 import { Staging } from "./staging.ts";
 import { patiently } from "./wait.ts";
 
 const DISPATCHES_PER_SUBMIT = 64;
 const FIRST_SUBMIT = 8;
+const NOTHING: Work = { flops: 0, bytes: 0 };
 
 /** One dispatch, ready to encode. */
 export interface Dispatch {
@@ -21,6 +22,8 @@ export interface Dispatch {
   params: ArrayBuffer;
   groups: readonly [number, number, number];
   blocks: readonly Block[];
+  /** What it does, for a profile; null where nobody asks. */
+  work: Work | null;
   /** Packs the parameters that may have changed; called before each replay. */
   repack?: (() => void) | null;
 }
@@ -62,7 +65,7 @@ export class Stream {
     activeRecording()?.add(() => this.redispatch(work), blocks);
     for (const block of blocks) block.lastUse = this.serial;
     this.failures.encoded(work.label);
-    const pass = this.openPass(work.label);
+    const pass = this.openPass(work);
     if (this.pipeline !== work.pipeline) pass.setPipeline(work.pipeline);
     this.pipeline = work.pipeline;
     pass.setBindGroup(0, work.bindGroup);
@@ -195,10 +198,10 @@ export class Stream {
     return this.encoder;
   }
 
-  private openPass(label: string): GPUComputePassEncoder {
+  private openPass({ label, work }: Dispatch): GPUComputePassEncoder {
     if (this.pass) return this.pass;
     this.encoder ??= this.device.createCommandEncoder({ label: "lowrank" });
-    const timestampWrites = this.profiler?.next(label);
+    const timestampWrites = this.profiler?.next(label, work ?? NOTHING);
     this.pass = this.encoder.beginComputePass({
       label,
       ...(timestampWrites ? { timestampWrites } : {}),

@@ -18,5 +18,9 @@ export function accumulate(total: Tensor, x: Tensor): void {
     });
   }
   const { constants, groups } = dealt("accumulate", Math.ceil(x.size / 4));
-  kernel.run("accumulate", { tensors: { total, x }, params: { n: x.size }, constants, groups });
+  kernel.run("accumulate", {
+    tensors: { total, x },
+    params: { n: x.size },
+    ...{ constants, groups, bytes: 3 * x.bytes },
+  });
 }

@@ -46,6 +46,7 @@ export function adamwStep(
     params: () => paramsOf(n4, now()),
     constants,
     groups,
+    bytes: 7 * parameter.bytes, // parameter, m and v read and written; the gradient read
   });
 }
 

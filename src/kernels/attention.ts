@@ -2,7 +2,7 @@
 import { type Gpu, gpu } from "../gpu/device.ts";
 import { zeros } from "../tensor/create.ts";
 import { Tensor } from "../tensor/tensor.ts";
-import type { AttentionPlan } from "./attention_plan.ts";
+import { type AttentionPlan, visiblePairs } from "./attention_plan.ts";
 import { checkShapeIs } from "./check.ts";
 import { copyInto, sliceCopy } from "./copy.ts";
 import { ownKernel } from "./kernel.ts";
@@ -37,7 +37,15 @@ interface Shape {
   /** Keys, or rows for dk and dv, that a round of the loop walks past, and the rounds of loops within. */
   step: number;
   rounds: number;
-  run: (launch: { tensors: Tensors; params: Params; groups: [number, number, number] }) => void;
+  run: (launch: Walked) => void;
+}
+
+/** What launches of an entry point differ in. */
+interface Walked {
+  tensors: Tensors;
+  params: Params;
+  groups: [number, number, number];
+  flops: () => number;
 }
 
 type Params = ReturnType<typeof paramsOf> & { part_begin: number; part_end: number };
@@ -69,12 +77,11 @@ function shapeOf(entry: Entry, plan: AttentionPlan): Shape {
     const shares = Math.ceil(D4 / (lanes * COLUMNS));
     const rounds = 2 * D4 + 2 * COLUMNS * (lanes + 2) + 12;
     const defines = { LANES: lanes, COLUMNS, CAPPED };
-    const run: Shape["run"] = ({ tensors, params, groups }) =>
+    const run: Shape["run"] = (launch) =>
       subgroup.run(entry, {
-        tensors,
-        params: { ...params, D4, shares, columns: COLUMNS },
+        ...launch,
+        params: { ...launch.params, D4, shares, columns: COLUMNS },
         defines,
-        groups,
       });
     return { owned: 16, shares, step: 4 * lanes, rounds, run };
   }
@@ -137,7 +144,8 @@ export function attentionForward(
   for (const [part_begin, part_end] of parts(plan, shape, plan.keys)) {
     const lse = empty();
     const params = { ...paramsOf(plan), part_begin, part_end };
-    shape.run({ tensors: { ...tensors, lse_in: before ?? wide, lse }, params, groups });
+    const flops = () => 2 * 2 * d * visiblePairs(plan, { keys: [part_begin, part_end] }); // scores, y
+    shape.run({ tensors: { ...tensors, lse_in: before ?? wide, lse }, params, groups, flops });
     before?.dispose();
     before = lse;
   }
@@ -158,7 +166,8 @@ function decodes(plan: AttentionPlan): boolean {
 function runDecode(tensors: Tensors, plan: AttentionPlan, rows: number): void {
   const defines = decodeDefines(plan);
   const groups = [rows, plan.Hkv, plan.B] as const;
-  decode.run("attention_decode", { tensors, params: paramsOf(plan), defines, groups });
+  const flops = () => 2 * 2 * plan.d * visiblePairs(plan);
+  decode.run("attention_decode", { tensors, params: paramsOf(plan), defines, groups, flops });
 }
 
 /** What backward needs to know of each row, [B, Hkv, rows, 4]: lse, D = Σ dy·y, and which keys it sees. */
@@ -181,6 +190,7 @@ export function attentionBackwardRows(
     constants: { LANES },
     defines: { D4: Math.ceil(d / 4), CAPPED: String(softcap !== null) },
     groups: [Math.ceil(rows / LANES), Hkv, B],
+    flops: 2 * dy.size,
   });
   return stats;
 }
@@ -203,7 +213,10 @@ export function attentionBackwardQ(
   const tensors = { ...inputs, ...(isPortable ? ranges(plan, stats) : {}), out };
   const groups = groupsOf(plan, shape, (plan.T * plan.H) / plan.Hkv);
   for (const [part_begin, part_end] of parts(plan, shape, plan.keys)) {
-    shape.run({ tensors, params: { ...paramsOf(plan), part_begin, part_end }, groups });
+    const params = { ...paramsOf(plan), part_begin, part_end };
+    // Scores, dy·v, dq.
+    const flops = () => 3 * 2 * plan.d * visiblePairs(plan, { keys: [part_begin, part_end] });
+    shape.run({ tensors, params, groups, flops });
   }
   return unpadded(out, plan.d);
 }
@@ -226,7 +239,9 @@ export function attentionBackwardKV(
   const groups = groupsOf(plan, shape, plan.S);
   for (const [part_begin, part_end] of parts(plan, shape, plan.T, plan.H / plan.Hkv)) {
     const params = { ...paramsOf(plan), part_begin, part_end };
-    shape.run({ tensors: { ...inputs, out, dv }, params, groups });
+    // Scores, dy·v, dk, dv.
+    const flops = () => 4 * 2 * plan.d * visiblePairs(plan, { queries: [part_begin, part_end] });
+    shape.run({ tensors: { ...inputs, out, dv }, params, groups, flops });
   }
   return { dk: unpadded(out, plan.d), dv: unpadded(dv, plan.d) };
 }

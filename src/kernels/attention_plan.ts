@@ -68,6 +68,25 @@ export function attentionPlan(
   return { ...sizes, before: reach, after: causal ? 0 : reach, starts, ends };
 }
 
+/**
+ * How many pairs of a query and a key that it sees there are in a batch, of some keys and queries. What
+ * `starts` and `ends` leave out the GPU alone knows: it is counted.
+ */
+export function visiblePairs(
+  { B, T, H, keys, before, after }: AttentionPlan,
+  part: { keys?: readonly [number, number]; queries?: readonly [number, number] } = {},
+): number {
+  const [firstKey, endKey] = part.keys ?? [0, keys];
+  const [firstQuery, endQuery] = part.queries ?? [0, T];
+  let pairs = 0;
+  for (let i = firstQuery; i < endQuery; i++) {
+    const position = keys - T + i;
+    const first = Math.max(firstKey, position - before);
+    pairs += Math.max(0, Math.min(endKey, position + after + 1) - first);
+  }
+  return B * H * pairs;
+}
+
 /** [B, T, S, H, Hkv, d] of tensors that fit together. */
 function checkTensors(q: Tensor, k: Tensor, v: Tensor) {
   checkDType(op, "q", q, "f32");

@@ -58,5 +58,6 @@ export function scaleBy(x: Tensor, factor: Tensor): void {
     tensors: { scaled: x, factor_in: factor },
     params: { n: x.size, parts: 0, offset: 0, max_norm: 0 },
     groups: grid(Math.ceil(x.size / 64)),
+    bytes: 2 * x.bytes,
   });
 }

@@ -126,5 +126,7 @@ function copy(entry: "copy_gather" | "copy_scatter", x: Tensor, y: Tensor, walk:
     constants: { ...deal.constants, RANK: rank },
     ...(runs ? { defines: { Element: "vec4<u32>" } } : {}),
     groups: deal.groups,
+    flops: 0,
+    bytes: 2 * Math.min(x.bytes, y.bytes), // a slice of x, or into a part of y
   });
 }

@@ -49,12 +49,14 @@ export function doraNorm(
   const params = { rows, columns, r, span, segments, scale };
   const squares = Tensor.empty(op, [segments, rows], "f32");
   const constants = { TRANSPOSED: Number(transposed), DTYPE: DTYPES[weight.dtype]! };
+  const flops = 2 * weight.size * (r + 1);
   if (fast) {
     kernel.run("dora_norm", {
       tensors: { weight, weight_pairs: weight, a, b, squares },
       params,
       constants: { ...constants, LANES: lanes },
       groups: [Math.ceil((rows * lanes) / 256), segments],
+      flops,
     });
   } else {
     kernel.run("dora_norm_plain", {
@@ -62,6 +64,7 @@ export function doraNorm(
       params,
       constants,
       groups: grid(Math.ceil((rows * segments) / 64)),
+      flops,
     });
   }
   const norm = Tensor.empty(op, [rows], "f32");

@@ -1,6 +1,7 @@
 // Reading by index: rows of a table, or one element per position along an axis.
 import { ShapeError } from "../gpu/errors.ts";
 import { zeros } from "../tensor/create.ts";
+import { bytesPerElement } from "../tensor/dtype.ts";
 import { checkIds } from "../tensor/id_range.ts";
 import { format, type Shape, sizeOf } from "../tensor/shape.ts";
 import { Tensor } from "../tensor/tensor.ts";
@@ -33,6 +34,8 @@ export function gatherRows(table: Tensor, ids: Tensor, op = "gather", arg = "tab
     params: { n: y.size, rows: V, columns: sizeOf(row), K: 0, start: 0, end: 0 },
     constants: { FORMAT: FORMATS[table.dtype]! },
     groups: grid(Math.ceil(y.size / 64)),
+    flops: 0,
+    bytes: ids.bytes + y.bytes + y.size * bytesPerElement(table.dtype),
   });
   return y;
 }
@@ -83,6 +86,8 @@ export function gatherAxis(x: Tensor, axis: number, ids: Tensor): Tensor {
     tensors: { x, ids, picked },
     params: { n: ids.size, rows, columns, K: ids.shape[axis]!, start: 0, end: 0 },
     groups: grid(Math.ceil(ids.size / 64)),
+    flops: 0,
+    bytes: ids.bytes + 2 * picked.bytes,
   });
   return picked;
 }

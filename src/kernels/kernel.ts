@@ -1,6 +1,8 @@
 // kernel(): a WGSL file made callable. Bindings and parameters are read from the WGSL itself.
 import { type Gpu, gpu } from "../gpu/device.ts";
 import { LimitError, ValueError } from "../gpu/errors.ts";
+import type { Work } from "../gpu/profiler.ts";
+import { activeRecording } from "../gpu/recording.ts";
 import type { Storage } from "../tensor/storage.ts";
 import { checkDevice, type Tensor } from "../tensor/tensor.ts";
 import { BindGroups, type Layout } from "./bind_groups.ts";
@@ -24,6 +26,10 @@ export interface Launch {
   defines?: Defines;
   /** What the dispatch is called in profiles. Default: the entry point. */
   label?: string;
+  /** Floating-point operations, for profiles. Default: one for each element of the largest tensor. */
+  flops?: number | (() => number);
+  /** Bytes that must be read and written, for profiles. Default: those of every tensor once. */
+  bytes?: number;
 }
 
 /** An entry point as compiled for one set of constants. */
@@ -75,6 +81,7 @@ export class Kernel {
       params: words,
       groups,
       blocks: storages.map((s) => s.block),
+      work: device.stream.profiler || activeRecording() ? workOf(launch) : null,
       repack,
     });
     layout.bindings.forEach(({ writes }, i) => {
@@ -181,6 +188,19 @@ function checkGroups(
     expected: `at most ${limit} in each dimension`,
     got: `[${x}, ${y}, ${z}]`,
   });
+}
+
+/** What a launch computes and moves; a tensor that has several names counts once. */
+function workOf({ tensors, flops, bytes }: Launch): Work {
+  const sizes = new Map<Storage, number>();
+  let largest = 0;
+  for (const { storage, size, bytes } of Object.values(tensors)) {
+    sizes.set(storage, Math.max(bytes, sizes.get(storage) ?? 0));
+    largest = Math.max(largest, size);
+  }
+  let all = 0;
+  for (const size of sizes.values()) all += size;
+  return { flops: (typeof flops === "function" ? flops() : flops) ?? largest, bytes: bytes ?? all };
 }
 
 /** Where the tensors lie, in their order. Throws DisposedError for one of another device. */

@@ -250,6 +250,7 @@ function chunk(all: Everything, plan: LinearCrossEntropyPlan, start: number, end
       ...launch,
       tensors: { targets, lse_in: lse!, count, dlogits: logits },
       constants: { CAP, MEAN: Number(plan.reduction === "mean") },
+      bytes: 2 * logits.bytes,
     });
     if (dx) matmulForward(logits, W, { into: rowsBetween(dx, start, end) });
     if (dweight) {
@@ -273,6 +274,7 @@ export function linearCrossEntropyBackward(dy: Tensor, g: Tensor, inPlace: boole
     params: { ...NO_PARAMS, rows: g.size, ignore: 0 },
     constants: { DEALT: constants.LANES, ROUNDS: constants.ROUNDS },
     groups,
+    bytes: 2 * g.bytes,
   });
   return scaled;
 }

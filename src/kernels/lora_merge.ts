@@ -50,5 +50,7 @@ export function loraMergeInto(
       GAIN: Number(Boolean(gain)),
     },
     groups: grid(Math.ceil(words / 64)),
+    flops: 2 * weight.size * r,
+    bytes: 2 * weight.bytes + a.bytes + b.bytes,
   });
 }

@@ -176,6 +176,11 @@ function blocks({ sequences, T }: Mixed["params"], items: number): [number, numb
   return grid(Math.ceil((sequences * Math.ceil(T / 4) * items) / 64));
 }
 
+/** For every token a product with 4·fours rows of A, or columns of B, at the most: short ranks are padded. */
+function flopsOf({ sequences, T, fours }: Mixed["params"], items: number): number {
+  return 2 * sequences * T * 4 * fours * 4 * items;
+}
+
 /** Adds every sequence's updates to y, and returns S, which backward needs. */
 export function mixedForward(x: Tensor, y: Tensor, { params, a, b, fours }: Mixed): Tensor {
   const S = Tensor.empty("lora_mixed_forward_s", [x.size / params.K4 / 4, params.fours * 4], "f32");
@@ -183,11 +188,13 @@ export function mixedForward(x: Tensor, y: Tensor, { params, a, b, fours }: Mixe
     tensors: { x, a, fours, S },
     params,
     groups: blocks(params, params.fours),
+    flops: flopsOf(params, params.K4),
   });
   kernel.run("lora_mixed_forward", {
     tensors: { b, fours, S_in: S, y },
     params,
     groups: blocks(params, params.N4),
+    flops: flopsOf(params, params.N4),
   });
   return S;
 }
@@ -199,6 +206,7 @@ export function mixedBackwardS(dy: Tensor, S: Tensor, { params, b, fours }: Mixe
     tensors: { dy, b, fours, S: dS },
     params,
     groups: blocks(params, params.fours),
+    flops: flopsOf(params, params.N4),
   });
   return dS;
 }
@@ -209,6 +217,7 @@ export function mixedBackwardX(dS: Tensor, dx: Tensor, { params, a, fours }: Mix
     tensors: { a, fours, S_in: dS, y: dx },
     params,
     groups: blocks(params, params.K4),
+    flops: flopsOf(params, params.K4),
   });
 }
 
@@ -224,6 +233,7 @@ export function mixedBackwardA(
     tensors: { x, fours, S_in: dS, uses, da },
     params,
     groups: grid(Math.ceil((params.groups * params.K4) / 64)),
+    flops: flopsOf(params, params.K4),
   });
   return unpacked(da, As);
 }
@@ -240,6 +250,7 @@ export function mixedBackwardB(
     tensors: { dy, fours, S_in: S, uses, db },
     params,
     groups: grid(Math.ceil((params.groups * params.N4) / 64)),
+    flops: flopsOf(params, params.N4),
   });
   return unpacked(db, Bs);
 }

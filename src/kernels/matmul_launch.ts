@@ -137,7 +137,19 @@ function run(choice: MatmulChoice, work: Work): void {
     params: own.params ?? paramsOf(work),
     constants: { ...constantsOf(work), ...own.constants },
     groups: [...own.grid, work.sizes.count * work.splits],
+    flops: flopsOf(work),
+    bytes: bytesOf(work),
   });
+}
+
+/** A multiply-add for each term of each sum; a tail makes the sums R terms deeper. */
+function flopsOf({ sizes: { M, N, K, count }, options: { tail } }: Work): number {
+  return 2 * count * M * N * (K + (tail?.p.shape[1] ?? 0));
+}
+
+function bytesOf({ a, b, y, options: { bias, into, tail } }: Work): number {
+  const [p, q] = [tail?.p.bytes ?? 0, tail?.q.bytes ?? 0];
+  return a.bytes + b.bytes + y.bytes * (into ? 2 : 1) + (bias?.bytes ?? 0) + p + q;
 }
 
 function paramsOf({ sizes, options, slice, splits }: Work) {

@@ -38,6 +38,7 @@ export function sgdStep(tensors: SGDTensors, numbers: SGDNumbers | (() => SGDNum
     params: () => paramsOf(n4, now()),
     constants,
     groups,
+    bytes: (velocity ? 5 : 3) * parameter.bytes, // all but the gradient read and written
   });
 }
 

@@ -33,6 +33,7 @@ export function swigluBackwardInPlace(dy: Tensor, gate: Tensor, up: Tensor): [Te
   const n = Math.ceil(gate.size / 4);
   const tensors = { gate_then_dgate: gate, up_then_dup: up, dy };
   const deal = dealt("swiglu_backward", n);
-  kernel.run("swiglu_backward_in_place", { tensors, params: { n }, ...deal });
+  const bytes = 5 * dy.bytes;
+  kernel.run("swiglu_backward_in_place", { tensors, params: { n }, bytes, ...deal });
   return [gate, up];
 }
