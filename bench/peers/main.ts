@@ -4,6 +4,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "no
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { fromHere } from "../../scripts/from_here.ts";
 import { findAdapter } from "../../src/gpu/entry.node.ts";
 import { quantile } from "../measure.ts";
 import { conditions, writeResults } from "../results.ts";
@@ -56,7 +57,7 @@ try {
     print(row);
     if (!options.json) continue;
     const results = { ...conditions("peers", adapterClass, description), rows: [row] };
-    await writeResults(options.json, results, keyOf);
+    await writeResults(fromHere(options.json), results, keyOf);
   }
 } finally {
   for (const process of running.values()) process.kill();
