@@ -47,7 +47,7 @@ if (values.json) {
   const where = conditions("ops", gpu.adapterClass, gpu.description);
   const dated = results.map((row) => ({ ...row, date: where.date }));
   await writeResults(
-    fromHere(values.json),
+    fromHere("bench", values.json),
     { ...where, peak, rows: dated },
     (r) => `${r.op} ${r.name}`,
   );

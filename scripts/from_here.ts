@@ -2,7 +2,11 @@
 // folder, and tells where it was called.
 import { resolve } from "node:path";
 
-/** A path of the command line, absolute. */
-export function fromHere(path: string): string {
-  return resolve(process.env.INIT_CWD ?? ".", path);
+/**
+ * A path of the command line, absolute.
+ * @param script  the name under which npm runs the script; what another one left in the environment is not meant
+ */
+export function fromHere(script: string, path: string): string {
+  const { INIT_CWD, npm_lifecycle_event } = process.env;
+  return resolve(npm_lifecycle_event === script && INIT_CWD ? INIT_CWD : ".", path);
 }

@@ -57,7 +57,7 @@ try {
     print(row);
     if (!options.json) continue;
     const results = { ...conditions("peers", adapterClass, description), rows: [row] };
-    await writeResults(fromHere(options.json), results, keyOf);
+    await writeResults(fromHere("bench:peers", options.json), results, keyOf);
   }
 } finally {
   for (const process of running.values()) process.kill();

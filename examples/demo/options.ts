@@ -1,7 +1,8 @@
 // What the user asks of the demo.
 import { access, constants, mkdir } from "node:fs/promises";
-import { join, resolve } from "node:path";
+import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { fromHere } from "../../scripts/from_here.ts";
 import { LowrankError, ValueError } from "../../src/gpu/errors.ts";
 import { arms } from "./settings.ts";
 
@@ -15,28 +16,21 @@ export interface Options {
   out: string;
 }
 
-/** Where the user stands: npm runs scripts in the package's folder, and tells from where it was called. */
-function whereTheUserStands(): string {
-  const { INIT_CWD, npm_lifecycle_event } = process.env;
-  return npm_lifecycle_event === "demo" && INIT_CWD ? INIT_CWD : process.cwd();
-}
-
 /**
  * Reads the command line; paths are relative to where the user stands.
  * @throws LowrankError for an option that there is not, ValueError for steps that make no training
  */
 export function readOptions(args: readonly string[]): Options {
   const values = parse(args);
-  const here = whereTheUserStands();
   const steps = Number(values.steps ?? arms.steps);
   if (!Number.isSafeInteger(steps) || steps < 2) {
     const got = values.steps || "nothing";
     throw new ValueError({ op: "demo", arg: "--steps", expected: "an integer above 1", got });
   }
   return {
-    text: values.text === undefined ? undefined : resolve(here, values.text),
+    text: values.text === undefined ? undefined : fromHere("demo", values.text),
     steps,
-    out: values.out === undefined ? join(root, "out/demo") : resolve(here, values.out),
+    out: values.out === undefined ? join(root, "out/demo") : fromHere("demo", values.out),
   };
 }
 
