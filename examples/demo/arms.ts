@@ -68,7 +68,7 @@ async function train(
 ) {
   const { steps, batch, warmup, seed, lr } = settings;
   const line = progressLine(name === "lora" ? "LoRA" : "full", steps);
-  const every = Math.ceil(steps / 3); // before, twice on the way, and after
+  const every = Math.floor(steps / 3) + 1; // twice on the way; the end is measured below
   gpu().resetPeak();
   const { losses, stepMs, valid } = await fit(model, {
     train: data.train,

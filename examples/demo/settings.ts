@@ -31,7 +31,7 @@ export const baseTraining = {
 
 /** Both arms see the same windows in the same order. Their learning rates are the best of tuning.json. */
 export const arms = {
-  steps: 80,
+  steps: 60,
   batch: 8,
   length: 64,
   warmup: 5,
@@ -40,4 +40,4 @@ export const arms = {
 };
 
 /** Windows of each held-out text of which the loss is the mean, in tuning and in the report. */
-export const HELD_WINDOWS = 64;
+export const HELD_WINDOWS = 48;
