@@ -111,6 +111,20 @@ export class Gpu {
     return this.stream.sync();
   }
 
+  /**
+   * Submits what was recorded and waits until the work of all but the last `rounds` calls has run. A loop that
+   * reads nothing queues work as fast as JavaScript makes it, and the queue has no end: call it once a round.
+   * @param rounds  how far JavaScript may be ahead of the device, in calls; 0: not at all
+   * @throws ValueError unless it is a natural number
+   */
+  async pace(rounds = 2): Promise<void> {
+    if (!Number.isSafeInteger(rounds) || rounds < 0) {
+      const facts = { op: "pace", arg: "rounds", expected: "an integer of at least 0" };
+      throw new ValueError({ ...facts, got: `${rounds}` });
+    }
+    await this.stream.pace(rounds);
+  }
+
   /** Whether passes can be timed on the GPU. */
   get hasTimestamps(): boolean {
     return this.features.has("timestamp-query");

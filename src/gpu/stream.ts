@@ -38,6 +38,8 @@ export class Stream {
   private pipeline: GPUComputePipeline | null = null; // what the pass has set
   private inEncoder = 0;
   private idle = true;
+  /** When what calls of `pace` submitted has run, oldest first. */
+  private readonly ahead: Promise<unknown>[] = [];
   private readonly failures: Failures;
   private readonly staging: Staging;
   private readonly ring: ParamRing | null;
@@ -156,14 +158,29 @@ export class Stream {
 
   private async settled(): Promise<void> {
     this.flush();
-    try {
-      await patiently(this.device.queue.onSubmittedWorkDone(), this.naps);
-    } catch (error) {
-      await this.failures.settle("sync");
-      throw new DeviceError(`sync: the GPU did not answer. ${(error as Error).message}`);
-    }
+    await this.finished("sync", this.device.queue.onSubmittedWorkDone());
     this.idle = true;
     this.throwFailure("sync");
+  }
+
+  /** Submits what was recorded; resolves when what all but the last `rounds` calls submitted has run. */
+  async pace(rounds: number): Promise<void> {
+    refuseCapture("pace", "the wait", "Wait after the captured step was called.");
+    this.flush();
+    const done = this.device.queue.onSubmittedWorkDone();
+    done.catch(() => {}); // who waits for it hears of it
+    this.ahead.push(done);
+    while (this.ahead.length > rounds) await this.finished("pace", this.ahead.shift()!);
+    this.throwFailure("pace");
+  }
+
+  private async finished(op: string, done: Promise<unknown>): Promise<void> {
+    try {
+      await patiently(done, this.naps);
+    } catch (error) {
+      await this.failures.settle(op);
+      throw new DeviceError(`${op}: the GPU did not answer. ${(error as Error).message}`);
+    }
   }
 
   /** Throws, once, the first error that the device reported since the last look; a loss, always, as `op`'s. */
