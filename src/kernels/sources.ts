@@ -205,7 +205,8 @@ diagnostic(off, subgroup_uniformity); // a workgroup is one subgroup: what all i
 // A number of each row lies with its owner: row s · LANES + lane in component s of a vec4. All is in
 // registers, which no loop may index: an array would be kept in memory. Loops over quarters of a tile and over
 // columns turn it round instead; their length is no constant, so that the compiler, which takes its time with
-// long code, does not unroll them.
+// long code, does not unroll them. Loops ask at their ends whether to go on: one that asks at its start costs
+// lavapipe a last round with all lanes masked.
 
 const LANES: u32 = 8; // or 4
 const COLUMNS: u32 = 2; // 1, 2 or 4
@@ -370,9 +371,14 @@ fn scaled(c: mat4x4<f32>, by: vec4<f32>) -> mat4x4<f32> {
 
 fn rescaled(sums: Sums, by: mat4x4<f32>) -> Sums {
   var all = sums;
-  for (var c = 0u; c < params.columns; c++) {
+  var c = 0u;
+  loop {
     all.a = Tile(scaled(all.a.a, by[0]), scaled(all.a.b, by[1]), scaled(all.a.c, by[2]), scaled(all.a.d, by[3]));
     all = turned_sums(all);
+    continuing {
+      c++;
+      break if c >= params.columns;
+    }
   }
   return all;
 }
@@ -618,37 +624,62 @@ fn attention_forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workg
     let mine = four_after(key + 4u * lane);
     let own = keys_at(b, kv, min(mine, vec4<u32>(params.keys - 1u)));
     var p = Tile();
-    for (var j = 0u; j < params.D4; j++) {
+    var j = 0u;
+    loop {
       p = dots(p, rows_of_q(at, j), transpose(four_of_k(own + j)));
+      continuing {
+        j++;
+        break if j >= params.D4;
+      }
     }
     // Keys behind the part belong to the next.
     let position = select(vec4<f32>(1e9), vec4<f32>(mine), mine < vec4<u32>(params.part_end));
     var each: mat4x4<f32>;
-    for (var i = 0u; i < quarters(); i++) {
+    var i = 0u;
+    loop {
       p.a = four_scores(p.a, position, from_key[0], to_key[0]);
       each = mat4x4<f32>(each[1], each[2], each[3], most_of(p.a));
       p = turned(p);
       from_key = mat4x4<f32>(from_key[1], from_key[2], from_key[3], from_key[0]);
       to_key = mat4x4<f32>(to_key[1], to_key[2], to_key[3], to_key[0]);
+      continuing {
+        i++;
+        break if i >= quarters();
+      }
     }
     let top = max(highest, maxima(each, lane));
     let keep = exp_of(highest - top);
     highest = top;
     var tops = told(top);
-    for (var i = 0u; i < quarters(); i++) {
+    i = 0u;
+    loop {
       p.a = four_weights(p.a, tops[0]);
       each = mat4x4<f32>(each[1], each[2], each[3], sum_of(p.a));
       p = turned(p);
       tops = mat4x4<f32>(tops[1], tops[2], tops[3], tops[0]);
+      continuing {
+        i++;
+        break if i >= quarters();
+      }
     }
     weight = weight * keep + totals(each, lane);
     sums = rescaled(sums, told(keep));
-    for (var c = 0u; c < params.columns; c++) {
-      for (var other = 0u; other < LANES; other++) {
+    var c = 0u;
+    loop {
+      var other = 0u;
+      loop {
         let theirs = subgroupShuffle(own, other) + column + LANES * c;
         sums.a = products(sums.a, p, other, four_of_v(theirs));
+        continuing {
+          other++;
+          break if other >= LANES * params.columns / COLUMNS;
+        }
       }
       sums = turned_sums(sums);
+      continuing {
+        c++;
+        break if c >= params.columns;
+      }
     }
   }
   // What the parts before have seen counts as one key with the score lse and the value y.
@@ -717,25 +748,50 @@ fn attention_backward_q(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_wo
     let own = keys_at(b, kv, min(mine, vec4<u32>(params.keys - 1u)));
     var s = Tile();
     var dp = Tile();
-    for (var j = 0u; j < params.D4; j++) {
+    var j = 0u;
+    loop {
       s = dots(s, rows_of_q(at, j), transpose(four_of_k(own + j)));
+      continuing {
+        j++;
+        break if j >= params.D4;
+      }
     }
-    for (var j = 0u; j < params.D4; j++) {
+    j = 0u;
+    loop {
       dp = dots(dp, rows_of_dy(at, j), transpose(four_of_v(own + j)));
+      continuing {
+        j++;
+        break if j >= params.D4;
+      }
     }
     let position = select(vec4<f32>(1e9), vec4<f32>(mine), mine < vec4<u32>(params.part_end));
-    for (var i = 0u; i < quarters(); i++) {
+    var i = 0u;
+    loop {
       s.a = four_row_gradients(s.a, dp.a, position, of_row.a);
       s = turned(s);
       dp = turned(dp);
       of_row = turned(of_row);
+      continuing {
+        i++;
+        break if i >= quarters();
+      }
     }
-    for (var c = 0u; c < params.columns; c++) {
-      for (var other = 0u; other < LANES; other++) {
+    var c = 0u;
+    loop {
+      var other = 0u;
+      loop {
         let theirs = subgroupShuffle(own, other) + column + LANES * c;
         sums.a = products(sums.a, s, other, four_of_k(theirs));
+        continuing {
+          other++;
+          break if other >= LANES * params.columns / COLUMNS;
+        }
       }
       sums = turned_sums(sums);
+      continuing {
+        c++;
+        break if c >= params.columns;
+      }
     }
   }
   put(sums, at, vec4<f32>(params.scale), vec4<f32>(1.0), column, rows - first);
@@ -795,31 +851,61 @@ fn attention_backward_kv(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_w
     let own = rows_at(b, kv, min(mine, vec4<u32>(end - 1u)));
     var s = Tile();
     var dp = Tile();
-    for (var j = 0u; j < params.D4; j++) {
+    var j = 0u;
+    loop {
       s = dots(s, rows_of_k(at, j), transpose(four_of_q(own + j)));
+      continuing {
+        j++;
+        break if j >= params.D4;
+      }
     }
-    for (var j = 0u; j < params.D4; j++) {
+    j = 0u;
+    loop {
       dp = dots(dp, rows_of_v(at, j), transpose(four_of_dy(own + j)));
+      continuing {
+        j++;
+        break if j >= params.D4;
+      }
     }
     // From here on s has the weights and dp the gradients of the scores.
-    for (var i = 0u; i < quarters(); i++) {
+    var i = 0u;
+    loop {
       let p = four_key_weights(s.a, f32(first + 4u * i), of_queries);
       dp.a = four_key_gradients(p, s.a, dp.a, of_queries[1]);
       s.a = p;
       s = turned(s);
       dp = turned(dp);
+      continuing {
+        i++;
+        break if i >= quarters();
+      }
     }
-    for (var c = 0u; c < params.columns; c++) {
-      for (var other = 0u; other < LANES; other++) {
+    var c = 0u;
+    loop {
+      var other = 0u;
+      loop {
         let theirs = subgroupShuffle(own, other) + column + LANES * c;
         sums_v.a = products(sums_v.a, s, other, four_of_dy(theirs));
+        continuing {
+          other++;
+          break if other >= LANES * params.columns / COLUMNS;
+        }
       }
-      for (var other = 0u; other < LANES; other++) {
+      other = 0u;
+      loop {
         let theirs = subgroupShuffle(own, other) + column + LANES * c;
         sums_k.a = products(sums_k.a, dp, other, four_of_q(theirs));
+        continuing {
+          other++;
+          break if other >= LANES * params.columns / COLUMNS;
+        }
       }
       sums_v = turned_sums(sums_v);
       sums_k = turned_sums(sums_k);
+      continuing {
+        c++;
+        break if c >= params.columns;
+      }
     }
   }
   put(sums_k, at, vec4<f32>(params.scale), vec4<f32>(1.0), column, params.S - first);

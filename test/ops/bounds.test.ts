@@ -65,6 +65,17 @@ const CASES: Case[] = [
     },
   ],
   ["attention", "2,5,4,6 2,5,2,6 2,5,2,6", (q, k, v) => ops.attention(q, k, v)],
+  [
+    "attention of packed rows",
+    "2,21,4,6 2,21,2,6 2,21,2,6",
+    (q, k, v) => {
+      const starts = tensor(
+        Int32Array.from({ length: 42 }, (_, i) => 5 * Math.floor((i % 21) / 5)),
+      );
+      const options = { starts: ops.reshape(starts, [2, 21]), window: 3, softcap: 4 };
+      return ops.attention(q, k, v, options);
+    },
+  ],
   ["attention of one row", "1,1,2,8 1,9,2,8 1,9,2,8", (q, k, v) => ops.attention(q, k, v)],
   ["dropout", "3,7", (x) => ops.dropout(x, 0.4)],
   ["matmul", "5,7 7,9", (a, b) => ops.matmul(a, b)],
