@@ -6,7 +6,11 @@ import {
   attentionBackwardRows,
   attentionForward,
 } from "../src/kernels/attention.ts";
-import { attentionPlan } from "../src/kernels/attention_plan.ts";
+import {
+  type AttentionOptions,
+  type AttentionPlan,
+  attentionPlan,
+} from "../src/kernels/attention_plan.ts";
 import { parameter, randn, tensor } from "../src/tensor/create.ts";
 import type { Tensor } from "../src/tensor/tensor.ts";
 import { type BenchCase, bench } from "./harness.ts";
@@ -35,6 +39,13 @@ function causalMask(T: number): Tensor {
 function inputs({ B, T, S, H, Hkv, d }: Sizes): { q: Tensor; k: Tensor; v: Tensor; dy: Tensor } {
   const [q, dy] = [randn([B, T, H, d]), randn([B, T, H, d])];
   return { q, k: randn([B, S, Hkv, d]), v: randn([B, S, Hkv, d]), dy };
+}
+
+/** What differs from plain causal attention, and the scores that it leaves. */
+interface Seen {
+  name: string;
+  options: () => AttentionOptions;
+  scores: number;
 }
 
 /** Operations of the visible half: two products forward; backward three for dq and four for dk, dv. */
@@ -82,6 +93,21 @@ function trainingCase(sizes: Sizes, how: "fused" | "plain ops"): BenchCase {
   };
 }
 
+function gradients(
+  dy: Tensor,
+  q: Tensor,
+  k: Tensor,
+  v: Tensor,
+  y: Tensor,
+  lse: Tensor,
+  plan: AttentionPlan,
+): Tensor[] {
+  const stats = attentionBackwardRows(dy, y, lse, plan);
+  const dq = attentionBackwardQ(dy, q, k, v, stats, plan);
+  const { dk, dv } = attentionBackwardKV(dy, q, k, v, stats, plan);
+  return [dq, dk, dv];
+}
+
 function backwardCase(sizes: Sizes): BenchCase {
   return {
     name: `${nameOf(sizes)} backward`,
@@ -89,18 +115,57 @@ function backwardCase(sizes: Sizes): BenchCase {
       const { q, k, v, dy } = inputs(sizes);
       const plan = attentionPlan(q, k, v, {});
       const { y, lse } = attentionForward(q, k, v, plan);
-      const run = () => {
-        const stats = attentionBackwardRows(dy, y, lse, plan);
-        attentionBackwardQ(dy, q, k, v, stats, plan);
-        attentionBackwardKV(dy, q, k, v, stats, plan);
-      };
-      return { run, flops: flopsOf(sizes, 7) };
+      return { run: () => gradients(dy, q, k, v, y, lse, plan), flops: flopsOf(sizes, 7) };
     },
   };
 }
 
 const short: Sizes = { B: 8, T: 128, S: 128, H: 4, Hkv: 4, d: 64 };
 const long: Sizes = { B: 1, T: 1024, S: 1024, H: 8, Hkv: 8, d: 64 };
+
+const WINDOW = 128;
+const { T } = long;
+const LENGTH = T / 8;
+const parts: Seen[] = [
+  {
+    name: `window ${WINDOW}`,
+    options: () => ({ window: WINDOW }),
+    scores: WINDOW * T - (WINDOW * (WINDOW - 1)) / 2,
+  },
+  {
+    name: "8 packed sequences",
+    options: () => {
+      const starts = Int32Array.from({ length: T }, (_, i) => i - (i % LENGTH));
+      return { starts: tensor(starts, [1, T]) };
+    },
+    scores: (8 * LENGTH * (LENGTH + 1)) / 2,
+  },
+];
+
+function partialCases({ name, options, scores }: Seen): BenchCase[] {
+  const flops = (products: number) => 2 * products * long.d * long.B * long.H * scores;
+  const setup = () => {
+    const { q, k, v, dy } = inputs(long);
+    const plan = attentionPlan(q, k, v, options());
+    return { q, k, v, dy, plan, ...attentionForward(q, k, v, plan) };
+  };
+  return [
+    {
+      name: `${nameOf(long)} ${name} forward`,
+      setup: () => {
+        const { q, k, v, plan } = setup();
+        return { run: () => attentionForward(q, k, v, plan), flops: flops(2) };
+      },
+    },
+    {
+      name: `${nameOf(long)} ${name} backward`,
+      setup: () => {
+        const { q, k, v, dy, plan, y, lse } = setup();
+        return { run: () => gradients(dy, q, k, v, y, lse, plan), flops: flops(7) };
+      },
+    },
+  ];
+}
 
 bench("attention", [
   forwardCase(short),
@@ -111,6 +176,7 @@ bench("attention", [
   backwardCase(long),
   trainingCase(long, "fused"),
   trainingCase(long, "plain ops"),
+  ...parts.flatMap(partialCases),
   forwardCase({ B: 1, T: 1, S: 512, H: 8, Hkv: 8, d: 64 }),
   forwardCase({ B: 4, T: 1, S: 512, H: 8, Hkv: 2, d: 64 }),
 ]);
