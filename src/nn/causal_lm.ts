@@ -1,6 +1,6 @@
 // CausalLM: what every decoder has in common, whatever its family.
 import { crossEntropy, linearCrossEntropy, reshape } from "../autograd/ops/index.ts";
-import { ShapeError, ValueError } from "../gpu/errors.ts";
+import { DTypeError, ShapeError, ValueError } from "../gpu/errors.ts";
 import { tensor } from "../tensor/create.ts";
 import { scoped } from "../tensor/scope.ts";
 import { format } from "../tensor/shape.ts";
@@ -18,10 +18,15 @@ export interface LMSizes {
   headDim: number;
 }
 
-/** What a batch of rows of different lengths needs to say. */
+/** What rows of different lengths, or of several texts, need to say. */
 export interface RowLayout {
   /** How many tokens at the start of each row are padding, which no other token sees. */
   pads?: readonly number[];
+  /**
+   * Texts packed into one row: where in its row the text of each token begins, i32 [B, T]. No token sees
+   * one of another text, and each text's positions count from its own first token. Not with a cache.
+   */
+  starts?: Tensor;
 }
 
 /** What `logits` computes with: cap(x·weightᵀ + bias). weight: [V, D], bias: [V] or null. */
@@ -57,7 +62,7 @@ export abstract class CausalLM extends Module<[ids: Tensor, cache?: KVCache, lay
    * What the last layer makes of each token, normalised: `logits` turns it into logits.
    * @param ids  [B, T] of i32 or u32
    * @param cache  keys and values of the tokens before; those of `ids` are added
-   * @param layout  padding at the start of rows; the same in every call with one cache
+   * @param layout  padding at the start of rows, the same in every call with one cache; or packed texts
    * @returns [B, T, D]
    */
   abstract hidden(ids: Tensor, cache?: KVCache, layout?: RowLayout): Tensor;
@@ -82,7 +87,7 @@ export abstract class CausalLM extends Module<[ids: Tensor, cache?: KVCache, lay
    * Logits of the token that follows each position: `logits(hidden(ids))`.
    * @param ids  [B, T] of i32 or u32
    * @param cache  keys and values of the tokens before; those of `ids` are added
-   * @param layout  padding at the start of rows
+   * @param layout  padding at the start of rows, or packed texts
    * @returns [B, T, V]
    */
   forward(ids: Tensor, cache?: KVCache, layout?: RowLayout): Tensor {
@@ -92,9 +97,12 @@ export abstract class CausalLM extends Module<[ids: Tensor, cache?: KVCache, lay
   /**
    * Mean cross-entropy of the targets in nats. With a plain head the logits are never whole.
    * @param ids  [B, T]
-   * @param targets  [B, T], the token that follows each position; −100 where none counts
+   * @param targets  [B, T], the token that follows each position; −100 where none counts, as at the end of
+   *   each of several texts in a row
+   * @param layout  packed texts: the mean is then over the tokens of all of them
+   * @throws ShapeError, DTypeError, ValueError
    */
-  loss(ids: Tensor, targets: Tensor): Tensor {
+  loss(ids: Tensor, targets: Tensor, layout?: RowLayout): Tensor {
     if (format(ids.shape) !== format(targets.shape)) {
       throw new ShapeError({
         op: "loss",
@@ -104,7 +112,7 @@ export abstract class CausalLM extends Module<[ids: Tensor, cache?: KVCache, lay
       });
     }
     return scoped(() => {
-      const x = this.hidden(ids); // [B, T, D]
+      const x = this.hidden(ids, undefined, layout); // [B, T, D]
       const head = this.plainHead();
       if (head) {
         const { weight, bias, softcap = 0 } = head;
@@ -123,7 +131,7 @@ export abstract class CausalLM extends Module<[ids: Tensor, cache?: KVCache, lay
     return new KVCache(shape);
   }
 
-  /** Checks what `hidden` was given. `starts`: the first position of each row that is no padding, i32 [B]. */
+  /** Checks what `hidden` was given. `starts`: the first position that a row, i32 [B], or a token, [B, T], sees. */
   protected checkIds(
     ids: Tensor,
     cache?: KVCache,
@@ -139,7 +147,11 @@ export abstract class CausalLM extends Module<[ids: Tensor, cache?: KVCache, lay
         got: offset > 0 ? `${format(ids.shape)} behind ${offset}` : format(ids.shape),
       });
     }
-    const { pads } = layout;
+    const { pads, starts } = layout;
+    if (starts) {
+      this.checkStarts(starts, ids, cache !== undefined, pads !== undefined);
+      return { B, T, offset, starts };
+    }
     if (!pads?.some((n) => n !== 0)) return { B, T, offset, starts: null };
     const fits = pads.every((n) => Number.isSafeInteger(n) && n >= 0 && n < offset + T);
     if (pads.length !== B || !fits) {
@@ -147,5 +159,18 @@ export abstract class CausalLM extends Module<[ids: Tensor, cache?: KVCache, lay
       throw new ValueError({ op: this.modelType, arg: "pads", expected, got: `[${pads}]` });
     }
     return { B, T, offset, starts: tensor(Int32Array.from(pads)) };
+  }
+
+  private checkStarts(starts: Tensor, ids: Tensor, cached: boolean, padded: boolean): void {
+    const facts = { op: this.modelType, arg: "starts" };
+    if (cached || padded) {
+      const got = cached ? "both starts and a cache" : "both starts and pads";
+      throw new ValueError({ ...facts, expected: "given alone", got });
+    }
+    if (starts.dtype !== "i32")
+      throw new DTypeError({ ...facts, expected: "i32", got: starts.dtype });
+    if (format(starts.shape) === format(ids.shape)) return;
+    const expected = `of the shape of ids, ${format(ids.shape)}`;
+    throw new ShapeError({ ...facts, expected, got: format(starts.shape) });
   }
 }

@@ -114,8 +114,12 @@ class GPT2Model extends Module<[Tensor, Context, number]> {
     const { starts } = context;
     this.#positions ??= arange(0, this.spec.maxLength, 1, "i32").persist();
     let positions = slice(this.#positions, 0, offset, offset + ids.shape[1]!); // [T]
-    // A row's positions count from its first token; padding before it takes part in nothing.
-    if (starts) positions = maximum(sub(positions, reshape(starts, [starts.size, 1])), 0); // [B, T]
+    // Positions count from the first token of a row, or of its text in a packed row; padding before it
+    // takes part in nothing.
+    if (starts) {
+      const firsts = starts.rank === 1 ? reshape(starts, [starts.size, 1]) : starts;
+      positions = maximum(sub(positions, firsts), 0); // [B, T]
+    }
     const embedded = scoped(() =>
       this.drop.call(add(this.wte.call(ids), this.wpe.call(positions))),
     );

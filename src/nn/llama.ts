@@ -2,6 +2,7 @@
 // gated MLP. One set of modules serves all families; a DecoderSpec says in what they differ. Modules are
 // named as in Hugging Face Transformers, so that checkpoints and adapters fit.
 import { linear, mul, tanh } from "../autograd/ops/index.ts";
+import { ValueError } from "../gpu/errors.ts";
 import { scoped } from "../tensor/scope.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { Attention, type AttentionContext } from "./attention.ts";
@@ -155,9 +156,22 @@ export class LlamaForCausalLM extends CausalLM {
 
   hidden(ids: Tensor, cache?: KVCache, layout?: RowLayout): Tensor {
     const { T, offset, starts } = this.checkIds(ids, cache, layout);
+    if (layout?.starts) this.checkPackable(T);
     const x = this.model.call(ids, cache, offset, starts);
     cache?.advance(T);
     return x;
+  }
+
+  /** Angles depend on distances alone, and so not on where in a row a text lies; unless they grow with the row. */
+  private checkPackable(T: number): void {
+    const { rope } = this.spec;
+    if (rope.type !== "dynamic" || T <= rope.original) return;
+    throw new ValueError({
+      op: this.modelType,
+      arg: "starts",
+      expected: `of rows of at most ${rope.original} tokens, for longer ones change the angles of dynamic RoPE`,
+      got: `rows of ${T}`,
+    });
   }
 
   logits(hidden: Tensor): Tensor {
