@@ -1,4 +1,5 @@
 // Text, windows, training and evaluation of language models.
+export * from "./data/index.ts";
 export { evaluate } from "./evaluate.ts";
 export { type FitOptions, type FitProgress, type FitResult, fit } from "./fit.ts";
 export {

@@ -1,0 +1,132 @@
+// loadData: files to examples for training and for validation, with an account of what became of each sample.
+import { FormatError, ValueError } from "../../gpu/errors.ts";
+import type { Tokenizer } from "../text/tokenizer.ts";
+import { checkCount } from "../windows.ts";
+import { type EncodeOptions, type Example, encodeSample, learntTokens } from "./encode.ts";
+import { ExampleSet } from "./example_set.ts";
+import { type Found, readSamples } from "./read.ts";
+import { checkShare, isHeldOut } from "./split.ts";
+
+export interface LoadOptions extends EncodeOptions {
+  /** Files and folders to train on. */
+  train: readonly string[];
+  /** What is held out: files and folders of its own, or the share of samples, chosen by their content. */
+  valid?: readonly string[] | number;
+  /** Chooses which samples are held out. Default 0. */
+  splitSeed?: number;
+  /** T, tokens that the model sees at once. An example holds one more, for the last one is only learnt. */
+  length: number;
+  /**
+   * What becomes of longer examples. `error` (default); `truncate`: their first tokens are kept; `drop`; `split`:
+   * cut into parts, each of which begins with the last token of the one before, which it does not learn again.
+   */
+  long?: "error" | "truncate" | "drop" | "split";
+  /** Passes over samples that cannot be used, and counts them, instead of throwing. Default false. */
+  skipBad?: boolean;
+}
+
+/** What became of the samples. */
+export interface LoadCounts {
+  samples: number;
+  /** Passed over by `skipBad`, and the first ten of them with file, line and reason. */
+  bad: number;
+  problems: string[];
+  /** Longer than the context, whatever became of them. */
+  long: number;
+  /** Long ones that were dropped, or of which truncation left nothing to learn. */
+  dropped: number;
+}
+
+export interface LoadedData {
+  train: ExampleSet;
+  /** Null where none was asked for. */
+  valid: ExampleSet | null;
+  counts: LoadCounts;
+}
+
+const WAYS = ["error", "truncate", "drop", "split"];
+
+/**
+ * Reads, encodes and splits data.
+ * @throws FormatError with file, line and reason for a sample that cannot be used, and where nothing is left to
+ *   train on or to validate with; ValueError for options out of range
+ */
+export async function loadData(tokenizer: Tokenizer, options: LoadOptions): Promise<LoadedData> {
+  const { valid, length, long = "error", splitSeed = 0 } = options;
+  checkCount("data", "length", length);
+  if (!WAYS.includes(long)) {
+    const expected = `one of ${WAYS.join(", ")}`;
+    throw new ValueError({ op: "data", arg: "long", expected, got: `${long}` });
+  }
+  if (typeof valid === "number") checkShare("data", "valid", valid);
+  const counts: LoadCounts = { samples: 0, bad: 0, problems: [], long: 0, dropped: 0 };
+  const sets = { train: new ExampleSet(), valid: new ExampleSet() };
+  const read = async (paths: readonly string[], share: number, into: ExampleSet) => {
+    for await (const found of readSamples(paths)) {
+      const examples = await examplesOf(tokenizer, found, options, counts);
+      const { sample } = found;
+      const target = sample && isHeldOut(sample, share, splitSeed) ? sets.valid : into;
+      for (const example of examples) target.add(example);
+    }
+  };
+  await read(options.train, typeof valid === "number" ? valid : 0, sets.train);
+  if (Array.isArray(valid)) await read(valid, 0, sets.valid);
+  checkFilled("train", sets.train, counts);
+  if (valid !== undefined) checkFilled("valid", sets.valid, counts);
+  return { train: sets.train, valid: valid === undefined ? null : sets.valid, counts };
+}
+
+async function examplesOf(
+  tokenizer: Tokenizer,
+  { file, line, sample, problem }: Found,
+  options: LoadOptions,
+  counts: LoadCounts,
+): Promise<Example[]> {
+  counts.samples += 1;
+  const refuse = (why: string, hint: string) =>
+    new FormatError(`data: ${file}, line ${line}: ${why}. ${hint}`);
+  let example: Example;
+  try {
+    if (!sample) throw new Error(problem);
+    example = await encodeSample(tokenizer, sample, options);
+    if (learntTokens(example) === 0) throw new Error("no token to learn from another");
+  } catch (error) {
+    const why = (error as Error).message.replace(/\.$/, "");
+    if (!options.skipBad) {
+      throw refuse(why, "Mend it, or pass over such samples with skipBad.");
+    }
+    counts.bad += 1;
+    if (counts.problems.length < 10) counts.problems.push(`${file}, line ${line}: ${why}`);
+    return [];
+  }
+  const n = example.ids.length;
+  if (n <= options.length + 1) return [example];
+  if (options.long !== undefined && options.long !== "error") return cut(example, options, counts);
+  throw refuse(`${n} tokens, but ${options.length + 1} fit`, "Truncate, drop or split long ones.");
+}
+
+/** What becomes of an example longer than the context: its first tokens, parts, or nothing. */
+function cut(example: Example, { length, long }: LoadOptions, counts: LoadCounts): Example[] {
+  counts.long += 1;
+  const part = (from: number): Example => {
+    const labels = example.labels.slice(from, from + length + 1);
+    return { ids: example.ids.slice(from, from + length + 1), labels };
+  };
+  const count = Math.ceil((example.ids.length - 1) / length);
+  const starts = Array.from({ length: count }, (_, i) => i * length);
+  const parts = long === "drop" ? [] : long === "truncate" ? [part(0)] : starts.map(part);
+  const kept = parts.filter((one) => learntTokens(one) > 0);
+  if (kept.length === 0) counts.dropped += 1;
+  return kept;
+}
+
+function checkFilled(arg: string, set: ExampleSet, { samples, bad, dropped }: LoadCounts): void {
+  if (set.count > 0) return;
+  throw new FormatError({
+    op: "data",
+    arg,
+    expected: "at least one example",
+    got: `none of ${samples} samples (${bad} bad, ${dropped} too long)`,
+    hint: arg === "valid" ? "Hold out a larger share, or name files of their own." : "",
+  });
+}
