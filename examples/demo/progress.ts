@@ -1,6 +1,6 @@
 // The live line of a training run: a bar on a terminal, one line in ten steps elsewhere.
 import cliProgress from "cli-progress";
-import type { FitProgress } from "../../src/train/fit.ts";
+import type { FitProgress } from "../../src/train/fit_options.ts";
 
 /** Returns what `fit` calls after each step, and what ends the line. */
 export function progressLine(name: string, steps: number) {

@@ -1,123 +1,168 @@
-// fit: the training loop. Windows in, one optimiser step each, with schedule, clipping, validation.
-import { backward } from "../autograd/backward.ts";
+// fit: the training loop. Rows in, one optimiser step each, with schedule, clipping, validation.
 import type { CausalLM } from "../nn/causal_lm.ts";
-import { AdamW, clipGradNorm, cosineSchedule } from "../nn/optim/index.ts";
-import { scope } from "../tensor/scope.ts";
-import type { Tensor } from "../tensor/tensor.ts";
-import { CapturedStep } from "./captured_step.ts";
+import { AdamW, decayGroups, type ParameterGroup, scheduleOf } from "../nn/optim/index.ts";
+import { Tensor } from "../tensor/tensor.ts";
+import { BestWeights } from "./best_weights.ts";
 import { evaluate } from "./evaluate.ts";
-import { checkCount, type Windows } from "./windows.ts";
-
-export interface FitOptions {
-  /** Text to train on. */
-  train: Windows;
-  /** What to train. Default: every parameter of the model that wants a gradient. */
-  parameters?: readonly Tensor[];
-  steps: number;
-  /** Windows per step. */
-  batch: number;
-  /** Highest learning rate, reached after `warmup` steps, then falling along a cosine to 0. */
-  lr: number;
-  warmup?: number;
-  weightDecay?: number;
-  /** Largest global norm of the gradients. Default 1. */
-  clip?: number;
-  /** Chooses the windows. Default 0. */
-  seed?: number;
-  /** Held-out text, and how often to look at it (in steps). */
-  validate?: { windows: Windows; every: number; most?: number };
-  /**
-   * Steps are captured and replayed, which changes no bit of the result. false: every step runs eagerly.
-   * true: a model whose step cannot be captured, for it reads or uploads on its way, throws CaptureError;
-   * by default it is trained eagerly.
-   */
-  capture?: boolean;
-  onStep?: (progress: FitProgress) => void;
-}
-
-export interface FitProgress {
-  /** Steps done, of `steps`. */
-  step: number;
-  steps: number;
-  loss: number;
-  /** Tokens per second over the steps so far. */
-  tokensPerSecond: number;
-  secondsLeft: number;
-}
-
-export interface FitResult {
-  /** Training loss of every step. */
-  losses: number[];
-  /** Validation loss after some steps. */
-  valid: { step: number; loss: number }[];
-  /** Wall time of every step, without validation. */
-  stepMs: number[];
-  /** Whether steps were replayed. */
-  captured: boolean;
-}
+import {
+  type FitOptions,
+  type FitProgress,
+  type FitResult,
+  type Look,
+  type Settings,
+  type Stopped,
+  settingsOf,
+} from "./fit_options.ts";
+import { Smoothed } from "./smoothed.ts";
+import { type StepFacts, TrainStep } from "./train_step.ts";
 
 /**
- * Trains a model on windows of text. Its mode is as before afterwards, also where something throws.
+ * Trains a model with AdamW. Its mode is as before afterwards, also where something throws.
  * The model's code runs for the first two steps; from then on what it did on the GPU is repeated, so that a
  * change of the model on the way, of dropout or of what is frozen, has no effect: `capture: false` is for that.
- * @throws ValueError where steps or batch is no positive integer, and for what AdamW refuses;
+ * @throws ValueError where an option is out of range, and for what AdamW refuses;
  *   CaptureError as `options.capture` says
  */
 export async function fit(model: CausalLM, options: FitOptions): Promise<FitResult> {
-  const { train, steps, batch, lr, warmup = 0, clip = 1, seed = 0, validate } = options;
-  const parameters = options.parameters ?? model.trainableParameters();
-  const factor = cosineSchedule(warmup, steps);
-  checkCount("fit", "steps", steps);
-  checkCount("fit", "batch", batch);
-  using optimizer = new AdamW([...parameters], { lr, weightDecay: options.weightDecay ?? 0 });
-  const { ids, targets } = train.random(batch, seed, 0);
-  for (const t of [ids, targets]) t.persist();
-  const oneStep = (ids: Tensor, targets: Tensor) => {
-    const loss = model.loss(ids, targets);
-    backward(loss);
-    clipGradNorm(optimizer, clip);
-    optimizer.step();
-    optimizer.zeroGrad();
-    return loss;
-  };
-  using captured = new CapturedStep(oneStep, optimizer, options.capture);
+  const settings = settingsOf(options);
+  using run = new Run(model, options, settings);
   const wasTraining = model.training;
   model.train();
-  const result: FitResult = { losses: [], valid: [], stepMs: [], captured: captured.isCaptured };
   try {
-    for (let step = 0; step < steps; step++) {
-      const began = performance.now();
-      const loss = await lossOf(step);
-      result.losses.push(loss);
-      result.stepMs.push(performance.now() - began);
-      options.onStep?.(progress(step + 1, loss));
-      if (validate && (step + 1) % validate.every === 0) {
-        const valid = await evaluate(model, validate.windows, { batch, most: validate.most ?? 32 });
-        result.valid.push({ step: step + 1, loss: valid });
-      }
-    }
+    return await run.toTheEnd();
   } finally {
-    optimizer.zeroGrad();
     model.train(wasTraining);
-    for (const t of [ids, targets]) t.dispose();
   }
-  return { ...result, captured: captured.isCaptured };
+}
 
-  async function lossOf(step: number): Promise<number> {
-    using _ = scope();
-    train.refill({ ids, targets }, train.draw(batch, seed, step));
-    optimizer.lr = lr * factor(step);
-    return captured.run(ids, targets).item();
+/** One call of fit. */
+class Run implements Disposable {
+  private readonly losses: number[] = [];
+  private readonly gradNorms: number[] = [];
+  private readonly stepMs: number[] = [];
+  private readonly valid: Look[] = [];
+  private readonly skipped: number[] = [];
+  private readonly best: BestWeights;
+  private readonly smoothed: Smoothed;
+  private readonly optimizer: AdamW;
+  /** Learning rate of each group at the top of the schedule. */
+  private readonly rates: number[];
+  private readonly step: TrainStep;
+  private readonly began = performance.now();
+
+  constructor(
+    private readonly model: CausalLM,
+    private readonly options: FitOptions,
+    private readonly settings: Settings,
+  ) {
+    const { lr, weightDecay, batch, accumulate, clip, smoothing, validate } = settings;
+    const groups = groupsOf(options.parameters ?? model.trainableParameters(), weightDecay);
+    this.optimizer = new AdamW(groups, { lr, weightDecay });
+    this.rates = this.optimizer.groups.map((group) => group.lr);
+    const { capture, train } = options;
+    const sizes = { batch, accumulate, clip, capture, length: train.length };
+    this.step = new TrainStep(model, this.optimizer, sizes);
+    const trained = [...new Set(groups.flatMap(({ params }) => params))];
+    this.best = new BestWeights(trained, validate?.minDelta ?? 0);
+    this.smoothed = new Smoothed(smoothing);
   }
 
-  function progress(step: number, loss: number): FitProgress {
-    const seconds = result.stepMs.reduce((a, b) => a + b, 0) / 1000;
+  async toTheEnd(): Promise<FitResult> {
+    let stopped = this.stopped();
+    while (!stopped) {
+      await this.oneStep();
+      await this.look();
+      stopped = this.stopped();
+    }
+    const { losses, gradNorms, stepMs, valid, skipped } = this;
+    this.best.restore();
+    const ended = { best: this.best.look, stopped, captured: this.step.isCaptured };
+    return { losses, gradNorms, stepMs, valid, skipped, ...ended };
+  }
+
+  dispose(): void {
+    this.step.dispose();
+    this.optimizer.zeroGrad();
+    this.optimizer.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  /** Why there is no further step, or null. */
+  private stopped(): Stopped | null {
+    const { losses, skipped, settings, options, stepMs } = this;
+    const { limits, signal } = options;
+    if (losses.length >= settings.steps) return "steps";
+    if (skipped.length > 0 && settings.onNonFinite === "stop") return "nonFinite";
+    if (this.looksInVain() >= (settings.validate?.patience ?? Infinity)) return "patience";
+    if (signal?.aborted) return "aborted";
+    const isLate = performance.now() - this.began >= (limits?.seconds ?? Infinity) * 1000;
+    return isLate || stepMs.length >= (limits?.steps ?? Infinity) ? "limit" : null;
+  }
+
+  /** Looks since the best one. */
+  private looksInVain(): number {
+    const since = this.best.look?.step ?? 0;
+    return this.valid.filter(({ step }) => step > since).length;
+  }
+
+  private async oneStep(): Promise<void> {
+    const began = performance.now();
+    const { batch, accumulate, seed, schedule, warmup, steps } = this.settings;
+    const done = this.losses.length;
+    const factor = scheduleOf(schedule, warmup, steps)(done);
+    for (const [i, rate] of this.rates.entries()) this.optimizer.groups[i]!.lr = rate * factor;
+    const rows = this.options.train.rows(batch * accumulate, seed, done);
+    const facts = await this.step.compute(rows);
+    const isGood = Number.isFinite(facts.loss) && Number.isFinite(facts.gradNorm);
+    if (isGood) this.step.update();
+    else {
+      this.step.skip();
+      this.skipped.push(done + 1);
+    }
+    this.losses.push(facts.loss);
+    this.gradNorms.push(facts.gradNorm);
+    this.stepMs.push(performance.now() - began);
+    this.smoothed.add(facts.loss);
+    this.options.onStep?.(this.progress(facts, !isGood));
+  }
+
+  private async look(): Promise<void> {
+    const { settings, options, model } = this;
+    const step = this.losses.length;
+    if (!settings.validate || !options.validate || step % settings.validate.every !== 0) return;
+    const { most, patience } = settings.validate;
+    const loss = await evaluate(model, options.validate.windows, { batch: settings.batch, most });
+    this.valid.push({ step, loss });
+    if (patience !== null) await this.best.offer({ step, loss });
+  }
+
+  private progress({ loss, gradNorm }: StepFacts, skipped: boolean): FitProgress {
+    const { batch, accumulate, steps } = this.settings;
+    const { length: step } = this.losses;
+    const { length: timed } = this.stepMs;
+    const seconds = this.stepMs.reduce((a, b) => a + b, 0) / 1000;
     return {
       step,
       steps,
       loss,
-      tokensPerSecond: (step * batch * train.length) / seconds,
-      secondsLeft: (seconds / step) * (steps - step),
+      smoothedLoss: this.smoothed.value,
+      gradNorm,
+      lr: this.optimizer.lr,
+      skipped,
+      tokensPerSecond: (timed * batch * accumulate * this.options.train.length) / seconds,
+      secondsLeft: (seconds / timed) * (steps - step),
     };
   }
+}
+
+function groupsOf(
+  params: readonly Tensor[] | readonly ParameterGroup[],
+  weightDecay: number,
+): readonly ParameterGroup[] {
+  const list = params as readonly (Tensor | ParameterGroup)[];
+  const isList = list.every((p) => p instanceof Tensor);
+  return isList ? decayGroups(list as Tensor[], weightDecay) : (list as ParameterGroup[]);
 }

@@ -1,7 +1,16 @@
-// Text, windows, training and evaluation of language models.
+// Data, training and evaluation of language models: `import { fit } from "lowrank/train"`.
 export * from "./data/index.ts";
 export { evaluate } from "./evaluate.ts";
-export { type FitOptions, type FitProgress, type FitResult, fit } from "./fit.ts";
+export { fit } from "./fit.ts";
+export type {
+  FitOptions,
+  FitProgress,
+  FitResult,
+  Look,
+  Stopped,
+  ValidateOptions,
+} from "./fit_options.ts";
+export { countedTargets, type Rows, type TrainingRows } from "./rows.ts";
 export {
   BYTE_VOCABULARY,
   ByteTokenizer,

@@ -3,6 +3,7 @@ import { ValueError } from "../gpu/errors.ts";
 import { tensor } from "../tensor/create.ts";
 import { philox4x32 } from "../tensor/philox.ts";
 import type { Tensor } from "../tensor/tensor.ts";
+import type { Rows, TrainingRows } from "./rows.ts";
 
 /** Input tokens and the token that follows each: both [B, T] of i32. */
 export interface Batch {
@@ -16,7 +17,7 @@ export function checkCount(op: string, arg: string, n: number): void {
   throw new ValueError({ op, arg, expected: "a positive integer", got: `${n}` });
 }
 
-export class Windows {
+export class Windows implements TrainingRows {
   /**
    * @param tokens  the text
    * @param length  T, tokens per window
@@ -68,10 +69,10 @@ export class Windows {
     };
   }
 
-  /** Overwrites a batch of as many windows with those that begin at these tokens. */
-  refill({ ids, targets }: Batch, starts: readonly number[]): void {
-    ids.set(this.flat(starts, 0));
-    targets.set(this.flat(starts, 1));
+  /** The windows that `random` gives, on the host. */
+  rows(count: number, seed: number, step: number): Rows {
+    const starts = this.draw(count, seed, step);
+    return { ids: this.flat(starts, 0), targets: this.flat(starts, 1) };
   }
 
   /** The windows' tokens, each moved on by `shift`. */

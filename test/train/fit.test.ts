@@ -12,7 +12,8 @@ import { tensor } from "../../src/tensor/create.ts";
 import { manualSeed, randomState } from "../../src/tensor/philox.ts";
 import type { Tensor } from "../../src/tensor/tensor.ts";
 import { evaluate } from "../../src/train/evaluate.ts";
-import { type FitProgress, fit } from "../../src/train/fit.ts";
+import { fit } from "../../src/train/fit.ts";
+import type { FitProgress } from "../../src/train/fit_options.ts";
 import { readText } from "../../src/train/text/bytes.ts";
 import { splitTail, Windows } from "../../src/train/windows.ts";
 import { inFolder } from "../child.ts";
@@ -265,9 +266,15 @@ gpuTest(
         return mul(loss(ids, targets), state);
       };
     };
-    const tooLate = await outcome(true, undefined, late).catch((reason: Error) => reason);
+    const [lateAsked, lateEager] = [
+      await outcome(true, undefined, late),
+      await outcome(true, false, late),
+    ];
+    is(lateAsked.captured, false);
+    equal(lateAsked.all, lateEager.all, "found out late: nothing had moved yet");
+    const refused = await outcome(true, true, late).catch((reason: Error) => reason);
     match(
-      (tooLate as Error).message,
+      (refused as Error).message,
       "capture: a tensor from outside that the function uses must be alive",
     );
   },

@@ -1,6 +1,7 @@
 // Learning-rate schedules: functions from the number of steps taken to a factor of the learning rate,
 // the same numbers as Transformers' get_*_schedule_with_warmup.
 import { replayed } from "../../gpu/recording.ts";
+import { checkWord } from "../../kernels/check.ts";
 import type { Optimizer } from "./optimizer.ts";
 
 /** Factor of the learning rate after `step` steps; the first step uses schedule(0). */
@@ -32,6 +33,23 @@ export function cosineSchedule(warmup: number, total: number, cycles = 0.5): Sch
     const t = (step - warmup) / Math.max(1, total - warmup);
     return Math.max(0, 0.5 * (1 + Math.cos(Math.PI * cycles * 2 * t)));
   };
+}
+
+const BY_NAME = {
+  constant: (warmup: number) => constantSchedule(warmup),
+  cosine: (warmup: number, total: number) => cosineSchedule(warmup, total),
+  linear: (warmup: number, total: number) => linearSchedule(warmup, total),
+};
+
+export type ScheduleName = keyof typeof BY_NAME;
+
+/**
+ * The schedule of a name: each rises over `warmup` steps; cosine and linear are at 0 at step `total`.
+ * @throws ValueError for a name that is not among them
+ */
+export function scheduleOf(name: ScheduleName, warmup: number, total: number): Schedule {
+  checkWord("scheduleOf", "schedule", name, Object.keys(BY_NAME));
+  return BY_NAME[name](warmup, total);
 }
 
 /** Sets the learning rates of an optimiser's groups, each from its own at construction. */

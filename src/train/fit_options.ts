@@ -1,0 +1,148 @@
+// What fit is asked and what it answers.
+import { ValueError } from "../gpu/errors.ts";
+import { checkWord } from "../kernels/check.ts";
+import { checkNumber, type ParameterGroup } from "../nn/optim/optimizer.ts";
+import { type ScheduleName, scheduleOf } from "../nn/optim/schedule.ts";
+import type { Tensor } from "../tensor/tensor.ts";
+import type { TrainingRows } from "./rows.ts";
+import { checkCount, type Windows } from "./windows.ts";
+
+export interface FitOptions {
+  /** What to train on: `Windows` of a text, or any other pure function of seed and step. */
+  train: TrainingRows;
+  /**
+   * What to train, or groups with their own `lr` and `weightDecay`, such as `loraPlusGroups` makes.
+   * Default: every parameter of the model that wants a gradient.
+   */
+  parameters?: readonly Tensor[] | readonly ParameterGroup[];
+  steps: number;
+  /** Rows per micro-batch. */
+  batch: number;
+  /** Micro-batches per step: k of them are one batch k times as large, in the memory of one. Default 1. */
+  accumulate?: number;
+  /** Highest learning rate, reached after `warmup` steps. */
+  lr: number;
+  warmup?: number;
+  /** How the rate falls after the warm-up: cosine and linear end at 0. Default "cosine". */
+  schedule?: ScheduleName;
+  /** Of matrices: norms, biases and other vectors do not decay. Default 0. */
+  weightDecay?: number;
+  /** Largest global norm of the gradients. Default 1. */
+  clip?: number;
+  /** Chooses the rows. Default 0. */
+  seed?: number;
+  /** Held-out text, and how often to look at it. */
+  validate?: ValidateOptions;
+  /**
+   * A loss or gradient that is NaN or infinite moves nothing. "stop", the default: training ends there;
+   * "skip": it goes on with the next step. `skipped` of the result lists such steps.
+   */
+  onNonFinite?: "stop" | "skip";
+  /** Ends this call earlier; the schedule stays that of `steps`. */
+  limits?: { steps?: number; seconds?: number };
+  /** Ends training after the step that runs; what there is is returned. */
+  signal?: AbortSignal;
+  /** How much of the past `smoothedLoss` keeps, in [0, 1). Default 0.98. */
+  smoothing?: number;
+  /**
+   * Steps are captured and replayed, which changes no bit of the result. false: every step runs eagerly.
+   * true: a model whose step cannot be captured, for it reads or uploads on its way, throws CaptureError;
+   * by default it is trained eagerly.
+   */
+  capture?: boolean;
+  onStep?: (progress: FitProgress) => void;
+}
+
+export interface ValidateOptions {
+  windows: Windows;
+  /** Steps between looks. */
+  every: number;
+  /** Windows per look. Default 32. */
+  most?: number;
+  /**
+   * Training ends after so many looks in a row without a new lowest loss. The weights of the best look
+   * are kept on the host, and are what the model has in the end. Absent: the last weights stay.
+   */
+  patience?: number;
+  /** By how much a loss must be lower to count as such. Default 0. */
+  minDelta?: number;
+}
+
+export interface FitProgress {
+  /** Steps done, of `steps`. */
+  step: number;
+  steps: number;
+  loss: number;
+  /** Exponential moving average of the loss. */
+  smoothedLoss: number;
+  /** Global norm of the gradients before clipping. */
+  gradNorm: number;
+  /** Learning rate of the step, of the first group. */
+  lr: number;
+  /** Whether the step moved nothing, for loss or gradients were not finite. */
+  skipped: boolean;
+  /** Tokens per second over the steps so far. */
+  tokensPerSecond: number;
+  secondsLeft: number;
+}
+
+/** A look at held-out text. */
+export interface Look {
+  step: number;
+  loss: number;
+}
+
+/** Why training ended: all steps done, patience lost, a limit, the signal, or a number that is none. */
+export type Stopped = "steps" | "patience" | "limit" | "aborted" | "nonFinite";
+
+export interface FitResult {
+  /** Training loss of every step. */
+  losses: number[];
+  /** Global norm of the gradients of every step, before clipping. */
+  gradNorms: number[];
+  /** Validation loss after some steps. */
+  valid: Look[];
+  /** The look whose weights the model has now; null where no patience was asked for. */
+  best: Look | null;
+  /** Steps, counted from 1, that moved nothing. */
+  skipped: number[];
+  stopped: Stopped;
+  /** Wall time of every step, without validation. */
+  stepMs: number[];
+  /** Whether steps were replayed. */
+  captured: boolean;
+}
+
+/** The numbers of the options that decide what comes out. */
+export type Settings = ReturnType<typeof settingsOf>;
+
+/**
+ * The options' numbers, with defaults.
+ * @throws ValueError for one out of range
+ */
+export function settingsOf(options: FitOptions) {
+  const { steps, batch, lr, validate, limits } = options;
+  const { accumulate = 1, warmup = 0, schedule = "cosine", weightDecay = 0, clip = 1 } = options;
+  const { seed = 0, onNonFinite = "stop", smoothing = 0.98 } = options;
+  for (const [arg, n] of Object.entries({ steps, batch, accumulate })) checkCount("fit", arg, n);
+  checkNumber("fit", "warmup", warmup, warmup >= 0, "a number of at least 0");
+  scheduleOf(schedule, warmup, steps);
+  checkWord("fit", "onNonFinite", onNonFinite, ["stop", "skip"]);
+  checkNumber("fit", "smoothing", smoothing, smoothing >= 0 && smoothing < 1, "in [0, 1)");
+  if (limits?.steps !== undefined) checkCount("fit", "limits.steps", limits.steps);
+  if (limits?.seconds !== undefined && !(limits.seconds > 0)) {
+    const facts = { arg: "limits.seconds", expected: "above 0", got: `${limits.seconds}` };
+    throw new ValueError({ op: "fit", ...facts });
+  }
+  const looks = validate ? looksOf(validate) : null;
+  const rates = { lr, warmup, schedule, weightDecay, clip };
+  return { steps, batch, accumulate, ...rates, seed, onNonFinite, smoothing, validate: looks };
+}
+
+function looksOf({ every, most = 32, patience, minDelta = 0 }: ValidateOptions) {
+  checkCount("fit", "validate.every", every);
+  checkCount("fit", "validate.most", most);
+  if (patience !== undefined) checkCount("fit", "validate.patience", patience);
+  checkNumber("fit", "validate.minDelta", minDelta, minDelta >= 0, "a number of at least 0");
+  return { every, most, patience: patience ?? null, minDelta };
+}

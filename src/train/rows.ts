@@ -1,0 +1,22 @@
+// Rows: what fit trains on, whatever made it.
+
+/** Token ids, and what to predict at each: both [rows · length], row-major; target −100 where none counts. */
+export interface Rows {
+  ids: Int32Array;
+  targets: Int32Array;
+}
+
+/** Where fit gets its batches. */
+export interface TrainingRows {
+  /** T, tokens per row. */
+  readonly length: number;
+  /** The rows of a step: a pure function of seed and step, so that a run can go on where it ended. */
+  rows(count: number, seed: number, step: number): Rows;
+}
+
+/** How many targets count. */
+export function countedTargets(targets: Int32Array): number {
+  let count = 0;
+  for (const target of targets) if (target !== -100) count += 1;
+  return count;
+}
