@@ -4,6 +4,8 @@
 export interface Rows {
   ids: Int32Array;
   targets: Int32Array;
+  /** Of rows that hold several texts: where in its row the text of each token begins. In every step or in none. */
+  starts?: Int32Array;
 }
 
 /** Where fit gets its batches. */
@@ -12,8 +14,6 @@ export interface TrainingRows {
   readonly length: number;
   /** The rows of a step: a pure function of seed and step, so that a run can go on where it ended. */
   rows(count: number, seed: number, step: number): Rows;
-  /** A hash of all that `rows` depends on but for its arguments. */
-  fingerprint(): Promise<string>;
 }
 
 /** How many targets count. */

@@ -2,6 +2,7 @@
 import { backward } from "../autograd/backward.ts";
 import { noGrad } from "../autograd/graph.ts";
 import { add, mul } from "../autograd/ops/index.ts";
+import { ValueError } from "../gpu/errors.ts";
 import type { CausalLM } from "../nn/causal_lm.ts";
 import { clipGradNorm, type Optimizer } from "../nn/optim/index.ts";
 import { ones, zeros } from "../tensor/create.ts";
@@ -35,6 +36,8 @@ interface MicroBatch {
   targets: Tensor;
   /** Its share of the step's counted targets, []. */
   share: Tensor;
+  /** Where the texts of packed rows begin. */
+  starts?: Tensor;
 }
 
 /**
@@ -50,6 +53,7 @@ export class TrainStep implements Disposable {
   private readonly micro: MicroBatch[];
   private readonly gradients: CapturedStep<{ loss: Tensor; norm: Tensor }>;
   private readonly moving: CapturedStep<void>;
+  private isPacked: boolean | null = null;
 
   constructor(
     private readonly model: CausalLM,
@@ -105,21 +109,35 @@ export class TrainStep implements Disposable {
     this.dispose();
   }
 
-  private fill({ ids, targets }: Rows): void {
+  private fill({ ids, targets, starts }: Rows): void {
+    this.isPacked ??= starts !== undefined;
+    if (this.isPacked !== (starts !== undefined)) {
+      const got = this.isPacked ? "none" : "some after steps without";
+      throw new ValueError({
+        op: "fit",
+        arg: "starts",
+        expected: "given in every step or in none",
+        got,
+      });
+    }
     const n = this.sizes.batch * this.sizes.length;
     const all = countedTargets(targets);
     for (const [i, micro] of this.micro.entries()) {
       const part = targets.subarray(i * n, (i + 1) * n);
       micro.ids.set(ids.subarray(i * n, (i + 1) * n));
       micro.targets.set(part);
+      if (starts) {
+        micro.starts ??= zeros(micro.ids.shape, "i32").persist();
+        micro.starts.set(starts.subarray(i * n, (i + 1) * n));
+      }
       if (this.micro.length > 1) micro.share.set([countedTargets(part) / Math.max(1, all)]);
     }
   }
 
   private backward(): { loss: Tensor; norm: Tensor } {
     let total: Tensor | null = null;
-    for (const { ids, targets, share } of this.micro) {
-      const mean = this.model.loss(ids, targets);
+    for (const { ids, targets, share, starts } of this.micro) {
+      const mean = this.model.loss(ids, targets, starts && { starts });
       const loss = this.micro.length > 1 ? mul(mean, share) : mean;
       backward(loss);
       const before: Tensor | null = total;

@@ -3,13 +3,14 @@ import { ValueError } from "../gpu/errors.ts";
 import { tensor } from "../tensor/create.ts";
 import { philox4x32 } from "../tensor/philox.ts";
 import type { Tensor } from "../tensor/tensor.ts";
-import { sha256 } from "./fingerprint.ts";
 import type { Rows, TrainingRows } from "./rows.ts";
 
 /** Input tokens and the token that follows each: both [B, T] of i32. */
 export interface Batch {
   ids: Tensor;
   targets: Tensor;
+  /** Of rows that hold several texts: where in its row the text of each token begins, [B, T] of i32. */
+  starts?: Tensor;
 }
 
 /** Throws ValueError unless n is a positive integer. */
@@ -74,12 +75,6 @@ export class Windows implements TrainingRows {
   rows(count: number, seed: number, step: number): Rows {
     const starts = this.draw(count, seed, step);
     return { ids: this.flat(starts, 0), targets: this.flat(starts, 1) };
-  }
-
-  /** A hash of the text and of the windows' length. */
-  fingerprint(): Promise<string> {
-    const bytes = new Uint8Array(Int32Array.from(this.tokens).buffer);
-    return sha256([`Windows ${this.length}`, bytes]);
   }
 
   /** The windows' tokens, each moved on by `shift`. */
