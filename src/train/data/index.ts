@@ -1,6 +1,12 @@
 // Data: files to examples, and examples to batches.
+
+export { BucketedBatches, type BucketOptions } from "./bucketed.ts";
 export { type EncodeOptions, type Example, encodeSample, IGNORED } from "./encode.ts";
 export { ExampleSet } from "./example_set.ts";
 export { type LoadCounts, type LoadedData, type LoadOptions, loadData } from "./load.ts";
+export { permuted } from "./order.ts";
+export { PackedRows } from "./packing.ts";
 export { dataFiles, type Found, readSamples } from "./read.ts";
+export { PaddedRows, type Row, type RowSet, WindowRows } from "./row_set.ts";
 export type { Sample } from "./sample.ts";
+export { type Replay, ShuffledRows } from "./shuffled_rows.ts";
