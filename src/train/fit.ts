@@ -8,20 +8,22 @@ import {
   type FitOptions,
   type FitProgress,
   type FitResult,
-  type Look,
   type Settings,
   type Stopped,
   settingsOf,
 } from "./fit_options.ts";
+import { History } from "./history.ts";
+import { RunFolder } from "./run_folder.ts";
 import { Smoothed } from "./smoothed.ts";
 import { type StepFacts, TrainStep } from "./train_step.ts";
+import type { RunState } from "./training_checkpoint.ts";
 
 /**
  * Trains a model with AdamW. Its mode is as before afterwards, also where something throws.
  * The model's code runs for the first two steps; from then on what it did on the GPU is repeated, so that a
  * change of the model on the way, of dropout or of what is frozen, has no effect: `capture: false` is for that.
  * @throws ValueError where an option is out of range, and for what AdamW refuses;
- *   CaptureError as `options.capture` says
+ *   CaptureError as `options.capture` says; FormatError where a checkpoint is not of this run
  */
 export async function fit(model: CausalLM, options: FitOptions): Promise<FitResult> {
   const settings = settingsOf(options);
@@ -37,18 +39,14 @@ export async function fit(model: CausalLM, options: FitOptions): Promise<FitResu
 
 /** One call of fit. */
 class Run implements Disposable {
-  private readonly losses: number[] = [];
-  private readonly gradNorms: number[] = [];
-  private readonly stepMs: number[] = [];
-  private readonly valid: Look[] = [];
-  private readonly skipped: number[] = [];
+  private readonly history = new History();
   private readonly best: BestWeights;
-  private readonly smoothed: Smoothed;
   private readonly optimizer: AdamW;
-  /** Learning rate of each group at the top of the schedule. */
-  private readonly rates: number[];
   private readonly step: TrainStep;
+  private readonly state: RunState;
   private readonly began = performance.now();
+  private readonly smoothed: Smoothed;
+  private folder: RunFolder | null = null;
 
   constructor(
     private readonly model: CausalLM,
@@ -58,25 +56,33 @@ class Run implements Disposable {
     const { lr, weightDecay, batch, accumulate, clip, smoothing, validate } = settings;
     const groups = groupsOf(options.parameters ?? model.trainableParameters(), weightDecay);
     this.optimizer = new AdamW(groups, { lr, weightDecay });
-    this.rates = this.optimizer.groups.map((group) => group.lr);
     const { capture, train } = options;
     const sizes = { batch, accumulate, clip, capture, length: train.length };
     this.step = new TrainStep(model, this.optimizer, sizes);
-    const trained = [...new Set(groups.flatMap(({ params }) => params))];
-    this.best = new BestWeights(trained, validate?.minDelta ?? 0);
+    const parameters = namesOf(
+      model,
+      groups.flatMap(({ params }) => params),
+    );
+    this.best = new BestWeights([...parameters.values()], validate?.minDelta ?? 0);
+    const { optimizer, history, best } = this;
+    const rates = optimizer.groups.map((group) => group.lr);
+    this.state = { parameters, optimizer, rates, history, best };
     this.smoothed = new Smoothed(smoothing);
   }
 
   async toTheEnd(): Promise<FitResult> {
+    const { history, best } = this;
+    if (this.options.checkpoint) await this.open();
     let stopped = this.stopped();
     while (!stopped) {
       await this.oneStep();
       await this.look();
       stopped = this.stopped();
+      if (stopped || history.step % this.every === 0) await this.folder?.saveLast();
     }
-    const { losses, gradNorms, stepMs, valid, skipped } = this;
-    this.best.restore();
-    const ended = { best: this.best.look, stopped, captured: this.step.isCaptured };
+    best.restore();
+    const { losses, gradNorms, stepMs, valid, skipped } = history;
+    const ended = { best: best.look, stopped, captured: this.step.isCaptured };
     return { losses, gradNorms, stepMs, valid, skipped, ...ended };
   }
 
@@ -90,60 +96,63 @@ class Run implements Disposable {
     this.dispose();
   }
 
-  /** Why there is no further step, or null. */
-  private stopped(): Stopped | null {
-    const { losses, skipped, settings, options, stepMs } = this;
-    const { limits, signal } = options;
-    if (losses.length >= settings.steps) return "steps";
-    if (skipped.length > 0 && settings.onNonFinite === "stop") return "nonFinite";
-    if (this.looksInVain() >= (settings.validate?.patience ?? Infinity)) return "patience";
-    if (signal?.aborted) return "aborted";
-    const isLate = performance.now() - this.began >= (limits?.seconds ?? Infinity) * 1000;
-    return isLate || stepMs.length >= (limits?.steps ?? Infinity) ? "limit" : null;
+  private get every(): number {
+    return this.options.checkpoint?.every ?? Infinity;
   }
 
-  /** Looks since the best one. */
-  private looksInVain(): number {
-    const since = this.best.look?.step ?? 0;
-    return this.valid.filter(({ step }) => step > since).length;
+  private async open(): Promise<void> {
+    const { model, options, settings, state } = this;
+    this.folder = await RunFolder.open(model, options, settings, state);
+    for (const loss of this.history.losses) this.smoothed.add(loss);
+  }
+
+  /** Why there is no further step, or null. */
+  private stopped(): Stopped | null {
+    const { history, settings, options, best } = this;
+    const { limits, signal } = options;
+    if (history.step >= settings.steps) return "steps";
+    if (history.skipped.length > 0 && settings.onNonFinite === "stop") return "nonFinite";
+    const inVain = history.looksSince(best.look?.step ?? 0);
+    if (inVain >= (settings.validate?.patience ?? Infinity)) return "patience";
+    if (signal?.aborted) return "aborted";
+    const isLate = performance.now() - this.began >= (limits?.seconds ?? Infinity) * 1000;
+    return isLate || history.own >= (limits?.steps ?? Infinity) ? "limit" : null;
   }
 
   private async oneStep(): Promise<void> {
     const began = performance.now();
     const { batch, accumulate, seed, schedule, warmup, steps } = this.settings;
-    const done = this.losses.length;
+    const { history, optimizer } = this;
+    const done = history.step;
     const factor = scheduleOf(schedule, warmup, steps)(done);
-    for (const [i, rate] of this.rates.entries()) this.optimizer.groups[i]!.lr = rate * factor;
+    for (const [i, rate] of this.state.rates.entries()) optimizer.groups[i]!.lr = rate * factor;
     const rows = this.options.train.rows(batch * accumulate, seed, done);
     const facts = await this.step.compute(rows);
     const isGood = Number.isFinite(facts.loss) && Number.isFinite(facts.gradNorm);
     if (isGood) this.step.update();
     else {
       this.step.skip();
-      this.skipped.push(done + 1);
+      history.skipped.push(done + 1);
     }
-    this.losses.push(facts.loss);
-    this.gradNorms.push(facts.gradNorm);
-    this.stepMs.push(performance.now() - began);
+    history.add(facts, performance.now() - began);
     this.smoothed.add(facts.loss);
     this.options.onStep?.(this.progress(facts, !isGood));
   }
 
   private async look(): Promise<void> {
-    const { settings, options, model } = this;
-    const step = this.losses.length;
+    const { settings, options, model, history } = this;
+    const { step } = history;
     if (!settings.validate || !options.validate || step % settings.validate.every !== 0) return;
     const { most, patience } = settings.validate;
     const loss = await evaluate(model, options.validate.windows, { batch: settings.batch, most });
-    this.valid.push({ step, loss });
-    if (patience !== null) await this.best.offer({ step, loss });
+    history.valid.push({ step, loss });
+    const isBest = patience !== null && (await this.best.offer({ step, loss }));
+    if (isBest) await this.folder?.saveBest();
   }
 
   private progress({ loss, gradNorm }: StepFacts, skipped: boolean): FitProgress {
     const { batch, accumulate, steps } = this.settings;
-    const { length: step } = this.losses;
-    const { length: timed } = this.stepMs;
-    const seconds = this.stepMs.reduce((a, b) => a + b, 0) / 1000;
+    const { step, own, seconds } = this.history;
     return {
       step,
       steps,
@@ -152,10 +161,16 @@ class Run implements Disposable {
       gradNorm,
       lr: this.optimizer.lr,
       skipped,
-      tokensPerSecond: (timed * batch * accumulate * this.options.train.length) / seconds,
-      secondsLeft: (seconds / timed) * (steps - step),
+      tokensPerSecond: (own * batch * accumulate * this.options.train.length) / seconds,
+      secondsLeft: (seconds / own) * (steps - step),
     };
   }
+}
+
+/** What is trained by its name in the model; what the model does not name by its number. */
+function namesOf(model: CausalLM, trained: readonly Tensor[]): Map<string, Tensor> {
+  const names = new Map(Array.from(model.namedParameters(), ([name, p]) => [p, name]));
+  return new Map([...new Set(trained)].map((p, i) => [names.get(p) ?? `${i}`, p]));
 }
 
 function groupsOf(

@@ -38,6 +38,8 @@ export interface FitOptions {
    * "skip": it goes on with the next step. `skipped` of the result lists such steps.
    */
   onNonFinite?: "stop" | "skip";
+  /** Where to keep what the run needs to go on, or to have it go on. */
+  checkpoint?: CheckpointOptions;
   /** Ends this call earlier; the schedule stays that of `steps`. */
   limits?: { steps?: number; seconds?: number };
   /** Ends training after the step that runs; what there is is returned. */
@@ -66,6 +68,24 @@ export interface ValidateOptions {
   patience?: number;
   /** By how much a loss must be lower to count as such. Default 0. */
   minDelta?: number;
+}
+
+/** Checkpoints are written after every so many steps and when fit returns. */
+export interface CheckpointOptions {
+  /**
+   * Gets `last.safetensors`, from which a run goes on, and with patience `best.safetensors`, the trained
+   * parameters of the best look. Made if need be.
+   */
+  folder: string;
+  /** Steps between checkpoints. */
+  every: number;
+  /**
+   * true: go on from the folder's checkpoint, which must be there; "if-present": where it is there;
+   * false, the default: begin anew, in a folder without one. Model, data and options must be those of
+   * the run (limits may differ); the random state is the checkpoint's. On the same device the run ends
+   * with the same bits as one without a break.
+   */
+  resume?: boolean | "if-present";
 }
 
 export interface FitProgress {
@@ -134,6 +154,7 @@ export function settingsOf(options: FitOptions) {
     const facts = { arg: "limits.seconds", expected: "above 0", got: `${limits.seconds}` };
     throw new ValueError({ op: "fit", ...facts });
   }
+  if (options.checkpoint) checkCount("fit", "checkpoint.every", options.checkpoint.every);
   const looks = validate ? looksOf(validate) : null;
   const rates = { lr, warmup, schedule, weightDecay, clip };
   return { steps, batch, accumulate, ...rates, seed, onNonFinite, smoothing, validate: looks };

@@ -3,6 +3,7 @@ export * from "./data/index.ts";
 export { evaluate } from "./evaluate.ts";
 export { fit } from "./fit.ts";
 export type {
+  CheckpointOptions,
   FitOptions,
   FitProgress,
   FitResult,

@@ -14,6 +14,8 @@ export interface TrainingRows {
   readonly length: number;
   /** The rows of a step: a pure function of seed and step, so that a run can go on where it ended. */
   rows(count: number, seed: number, step: number): Rows;
+  /** A hash of all that `rows` depends on but for its arguments. */
+  fingerprint(): Promise<string>;
 }
 
 /** How many targets count. */

@@ -3,6 +3,7 @@ import { ValueError } from "../gpu/errors.ts";
 import { tensor } from "../tensor/create.ts";
 import { philox4x32 } from "../tensor/philox.ts";
 import type { Tensor } from "../tensor/tensor.ts";
+import { sha256 } from "./fingerprint.ts";
 import type { Rows, TrainingRows } from "./rows.ts";
 
 /** Input tokens and the token that follows each: both [B, T] of i32. */
@@ -75,6 +76,12 @@ export class Windows implements TrainingRows {
   rows(count: number, seed: number, step: number): Rows {
     const starts = this.draw(count, seed, step);
     return { ids: this.flat(starts, 0), targets: this.flat(starts, 1) };
+  }
+
+  /** A hash of the text and of the windows' length. */
+  fingerprint(): Promise<string> {
+    const bytes = new Uint8Array(Int32Array.from(this.tokens).buffer);
+    return sha256([`Windows ${this.length}`, bytes]);
   }
 
   /** The windows' tokens, each moved on by `shift`. */

@@ -30,7 +30,16 @@ function named({ exports, bin, browser, sideEffects }: Manifest): string[] {
 }
 
 test("every file that package.json names is in the package", () => {
-  const doors = [".", "./nn", "./lora", "./text", "./hub", "./kernels", "./package.json"];
+  const doors = [
+    ".",
+    "./nn",
+    "./lora",
+    "./text",
+    "./train",
+    "./hub",
+    "./kernels",
+    "./package.json",
+  ];
   equal(Object.keys(manifest.exports), doors);
   equal(
     named(manifest).filter((path) => !files.includes(path)),
@@ -50,13 +59,14 @@ function examplesOf(page: string, name: string): string[] {
 
 const examples = examplesOf(join(installed, "README.md"), "example");
 const onModels = examplesOf(join(root, "docs/models.md"), "models");
+const onTraining = examplesOf(join(root, "docs/training.md"), "training");
 
 test("the examples of README and docs agree with the package's types, libraries checked too", () => {
   const tsc = join(root, "node_modules/typescript/bin/tsc");
   const options = ["--noEmit", "--strict", "--module", "nodenext", "--typeRoots"];
   const types = join(root, "node_modules/@types");
-  const args = [tsc, ...options, types, "--types", "node", ...examples, ...onModels];
-  ok(onModels.length > 0);
+  const args = [tsc, ...options, types, "--types", "node", ...examples, ...onModels, ...onTraining];
+  ok(onModels.length > 0 && onTraining.length > 0);
   const { status, stdout } = spawnSync(process.execPath, args, { cwd: app, encoding: "utf8" });
   is(status, 0, stdout);
   writeFileSync(join(app, "wrong.mts"), 'import { zeros } from "lowrank";\nzeros("two");\n');

@@ -1,0 +1,42 @@
+// Fingerprints: whether a checkpoint belongs to this model and this data.
+import type { Module } from "../nn/module.ts";
+import { Tensor } from "../tensor/tensor.ts";
+
+const SAMPLE_BYTES = 4096;
+
+/** SHA-256 of some parts, in hexadecimal. */
+export async function sha256(parts: readonly (string | Uint8Array)[]): Promise<string> {
+  const blob = new Blob(parts as BlobPart[]);
+  const digest = await crypto.subtle.digest("SHA-256", await blob.arrayBuffer());
+  return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/**
+ * Of a model: its modules with their plain settings, such as a dropout's probability or an adapter's
+ * scale; names, shapes and types of its parameters; and the first 4 KiB of each parameter that is not
+ * trained, which tells one base from another without reading all of it.
+ * @param trained  parameters whose values do not count
+ */
+export async function modelFingerprint(
+  model: Module<never[]>,
+  trained: ReadonlySet<Tensor>,
+): Promise<string> {
+  const parts: (string | Uint8Array)[] = [];
+  for (const [path, module] of model.namedModules()) {
+    const plain = Object.entries(module).filter(
+      ([name, value]) => name !== "training" && /number|string|boolean/.test(typeof value),
+    );
+    parts.push(JSON.stringify([path, module.constructor.name, plain]));
+  }
+  for (const [name, p] of model.namedParameters()) {
+    parts.push(JSON.stringify([name, p.shape, p.dtype, trained.has(p)]));
+    if (!trained.has(p)) parts.push(await sampleOf(p));
+  }
+  return sha256(parts);
+}
+
+async function sampleOf(p: Tensor): Promise<Uint8Array> {
+  const words = Math.floor(Math.min(p.bytes, SAMPLE_BYTES) / 4);
+  using start = new Tensor(p.storage.slice(0, 4 * words), [words], "u32");
+  return start.rawBytes();
+}

@@ -1,0 +1,85 @@
+// RunFolder: where a run keeps its last checkpoint and its best weights.
+import { ValueError } from "../gpu/errors.ts";
+import type { CausalLM } from "../nn/causal_lm.ts";
+import { fileExists } from "../tensor/files.ts";
+import { modelFingerprint } from "./fingerprint.ts";
+import type { FitOptions, Settings } from "./fit_options.ts";
+import {
+  type Identity,
+  loadTraining,
+  type RunState,
+  saveBest,
+  saveTraining,
+} from "./training_checkpoint.ts";
+
+/**
+ * `last.safetensors` is a whole checkpoint, `best.safetensors` the trained parameters of the best look.
+ * Each is written under another name and renamed: whatever happens, the file before stays whole.
+ */
+export class RunFolder {
+  private constructor(
+    private readonly folder: string,
+    private readonly state: RunState,
+    private readonly identity: Identity,
+  ) {}
+
+  /**
+   * The folder of `options.checkpoint`, and its checkpoint in `state` where the run is to go on.
+   * @throws ValueError where there is a checkpoint and none was asked for; FormatError where it is not
+   *   of this run
+   */
+  static async open(
+    model: CausalLM,
+    options: FitOptions,
+    settings: Settings,
+    state: RunState,
+  ): Promise<RunFolder> {
+    const { folder, resume = false } = options.checkpoint!;
+    const path = `${folder}/last.safetensors`;
+    const isThere = await fileExists(path);
+    if (isThere && !resume) {
+      const hint = "Go on with its run by `resume: true`, or choose another folder.";
+      const facts = { arg: "checkpoint.folder", expected: "without a checkpoint", got: path, hint };
+      throw new ValueError({ op: "fit", ...facts });
+    }
+    const identity = await identityOf(model, options, settings, state);
+    const opened = new RunFolder(folder, state, identity);
+    if (isThere) await opened.clear();
+    if (isThere || resume === true) await loadTraining(path, state, identity);
+    return opened;
+  }
+
+  async saveLast(): Promise<void> {
+    await saveTraining(`${this.folder}/last.safetensors`, this.state, this.identity);
+  }
+
+  async saveBest(): Promise<void> {
+    await saveBest(`${this.folder}/best.safetensors`, this.state);
+  }
+
+  /** Removes what a killed run left half written. */
+  private async clear(): Promise<void> {
+    const { readdir, rm } = await import("../tensor/disk.node.ts");
+    for (const name of await readdir(this.folder)) {
+      const isOurs = /^(last|best)\.safetensors\.\d+\.\d+\.tmp$/.test(name);
+      if (isOurs) await rm(`${this.folder}/${name}`, { force: true });
+    }
+  }
+}
+
+/** What must be the same when a run goes on: its bits depend on it. */
+async function identityOf(
+  model: CausalLM,
+  { train, validate }: FitOptions,
+  settings: Settings,
+  { parameters, optimizer, rates }: RunState,
+): Promise<Identity> {
+  const groups = optimizer.groups.map(({ weightDecay }, i) => ({ lr: rates[i], weightDecay }));
+  return {
+    model: await modelFingerprint(model, new Set(parameters.values())),
+    data: await train.fingerprint(),
+    validationData: validate ? await validate.windows.fingerprint() : null,
+    ...settings,
+    groups,
+  };
+}
