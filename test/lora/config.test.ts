@@ -87,7 +87,7 @@ gpuTest("errors name the field, what is allowed and what is near", async () => {
   refused({ target_modules: 3 }, "target_modules must be a list of names");
   refused({ target_modules: ["q_prj"] }, 'got ["q_prj"]. Did you mean q_proj?');
   refused({ target_modules: "q_proj)" }, "target_modules must be a regular expression");
-  refused({ target_modules: ["mlp"] }, "made of names of linear layers", "LlamaMLP");
+  refused({ target_modules: ["mlp"] }, "made of names of linear layers", "GatedMLP");
   refused({ ...QV, exclude_modules: /.*/ }, "excluded by exclude_modules");
   refused({ ...QV, modules_to_save: ["lm_hed"] }, "got lm_hed. The nearest name is lm_head");
   refused({ ...QV, modules_to_save: ["mlp"] }, "made of names of plain layers");
