@@ -1,5 +1,4 @@
-// Data, training and evaluation of language models: `import { fit } from "lowrank/train"`.
-export * from "./data/index.ts";
+// Training and evaluation of language models: `import { fit } from "lowrank/train"`.
 export { evaluate } from "./evaluate.ts";
 export { fit } from "./fit.ts";
 export type {

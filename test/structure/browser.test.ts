@@ -29,6 +29,7 @@ function reachable(starts: readonly string[], replaced: Readonly<Record<string, 
 
 const entries = [
   "dist/index.js",
+  "dist/train/index.js",
   "dist/nn/index.js",
   "dist/lora/index.js",
   "dist/kernels/index.js",
@@ -50,6 +51,11 @@ test("lowrank/text asks a page for its optional packages and nothing more", () =
   const { names } = reachable(["dist/train/text/index.js"], manifest.browser);
   equal(names, ["@huggingface/jinja", "@huggingface/tokenizers", "@petamoriken/float16"]);
   for (const name of names.slice(0, 2)) ok(manifest.peerDependenciesMeta[name]!.optional, name);
+});
+
+test("lowrank/data asks a page for the package that renders chats and nothing more", () => {
+  const { names } = reachable(["dist/train/data/index.js"], manifest.browser);
+  equal(names, ["@huggingface/jinja", "@petamoriken/float16"]);
 });
 
 test("without the browser field Node's modules would be reached: the walk sees them", () => {

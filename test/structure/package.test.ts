@@ -35,6 +35,7 @@ test("every file that package.json names is in the package", () => {
     "./nn",
     "./lora",
     "./text",
+    "./data",
     "./train",
     "./hub",
     "./kernels",

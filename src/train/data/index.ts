@@ -1,4 +1,5 @@
-// Data: files to examples, and examples to batches.
+// Files to examples, and examples to batches: `import { loadData } from "lowrank/data"`. Chats need the optional
+// package @huggingface/jinja, which is why the main door leaves this room out.
 
 export { BucketedBatches, type BucketOptions } from "./bucketed.ts";
 export { type EncodeOptions, type Example, encodeSample, IGNORED } from "./encode.ts";
