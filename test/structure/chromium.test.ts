@@ -72,7 +72,7 @@ const TYPES: Readonly<Record<string, string>> = {
   ".mjs": "text/javascript",
 };
 
-/** Serves the page and the installed packages; what \`browser\` in package.json replaces is replaced. */
+/** Serves the page and the installed packages; what `browser` in package.json replaces is replaced. */
 async function opened(chromium: string, { app, manifest }: Built): Promise<Worked> {
   const packages = join(app, "node_modules");
   let settle: (text: string) => void = () => {};
@@ -100,11 +100,9 @@ async function opened(chromium: string, { app, manifest }: Built): Promise<Worke
   function answer(path: string): [type: string, content: string | Buffer | null] {
     if (path === "/") return ["text/html", PAGE];
     if (path === "/work.js") return ["text/javascript", WORK];
-    const local = path.replace(/^\/lowrank\//, "./");
-    const file = resolve(
-      packages,
-      `.${path.replace(local.slice(1), manifest.browser[local]?.slice(1) ?? local.slice(1))}`,
-    );
+    const name = path.replace("/lowrank/", "./"); // as package.json writes it
+    const replaced = manifest.browser[name]?.replace("./", "/lowrank/") ?? path;
+    const file = resolve(packages, `.${replaced}`);
     if (!file.startsWith(packages + sep)) return ["text/plain", null];
     try {
       return [TYPES[extname(file)] ?? "text/plain", readFileSync(file)];
