@@ -33,7 +33,7 @@ export interface Manifest {
   browser: Record<string, string>;
   sideEffects: string[];
   dependencies: Record<string, string>;
-  peerDependenciesMeta: Record<string, { optional: boolean }>;
+  optionalDependencies: Record<string, string>;
 }
 
 // What lies in the repository and must not be in the package.
