@@ -3,30 +3,47 @@ import { howToGetFaster, lavapipeCommands } from "../gpu/advice.ts";
 import { type Gpu, init } from "../gpu/device.ts";
 
 /**
- * Prints the report, or only the commands that install lavapipe.
+ * Prints the report, as lines or as one JSON object, or only the commands that install lavapipe.
  * @returns the exit code: 1 where there is no device.
  */
-export async function doctor(what: "report" | "commands" = "report"): Promise<number> {
+export async function doctor(what: "report" | "json" | "commands" = "report"): Promise<number> {
   if (what === "commands") {
     console.log(lavapipeCommands().join("\n"));
     return 0;
   }
-  console.log(row("machine", `${process.platform} ${process.arch}, Node ${process.version}`));
+  const print = what === "json" ? printJson : printLines;
+  const rows = [row("machine", `${process.platform} ${process.arch}, Node ${process.version}`)];
   const asked = process.env.LOWRANK_ADAPTER;
-  if (asked) console.log(row("asked", `LOWRANK_ADAPTER=${asked}`));
+  if (asked) rows.push(row("asked", `LOWRANK_ADAPTER=${asked}`));
   try {
     using gpu = await init();
-    console.log(report(gpu).join("\n"));
+    print([...rows, ...report(gpu)]);
     return 0;
   } catch (error) {
-    console.log(row("device", "none"));
+    print([...rows, row("device", "none")]);
     console.error((error as Error).message);
     return 1;
   }
 }
 
+/** What a line is about, and what it says. */
+export type Row = readonly [name: string, text: string];
+
+function printLines(rows: readonly Row[]): void {
+  for (const [name, text] of rows) {
+    console.log(`${name.padEnd(11)} ${text.replaceAll("\n", `\n${" ".repeat(12)}`)}`);
+  }
+}
+
+/** Rows of one name, such as `tried`, become one text. */
+function printJson(rows: readonly Row[]): void {
+  const facts: Record<string, string> = {};
+  for (const [name, text] of rows) facts[name] = name in facts ? `${facts[name]}\n${text}` : text;
+  console.log(JSON.stringify(facts, null, 2));
+}
+
 /** What the device is and can do, line by line. */
-export function report(gpu: Gpu): string[] {
+export function report(gpu: Gpu): Row[] {
   const { limits, info } = gpu;
   const origins = {
     gpu: "a GPU of this machine",
@@ -65,9 +82,7 @@ export function report(gpu: Gpu): string[] {
   ];
 }
 
-function row(name: string, text: string): string {
-  return `${name.padEnd(11)} ${text.replaceAll("\n", `\n${" ".repeat(12)}`)}`;
-}
+const row = (name: string, text: string): Row => [name, text];
 
 function size(bytes: number): string {
   const units = ["B", "KiB", "MiB", "GiB"];

@@ -1,17 +1,12 @@
-// The `lowrank` command, run as a user runs it: what it prints, and its exit codes.
+// `lowrank doctor`, run as a user runs it: what it prints, and its exit codes.
 import { execFileSync } from "node:child_process";
-import { readFileSync, writeFileSync } from "node:fs";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { equal, is, match, not, ok } from "uvu/assert";
 import { lavapipeCommands, thisSystem } from "../../src/gpu/advice.ts";
-import { type Ended, inFolder, root, runNode } from "../child.ts";
+import { inFolder } from "../child.ts";
 import { gpuTest, runTests, theGpu } from "../gpu.ts";
-
-const lowrank = (args: readonly string[], adapter?: string): Promise<Ended> =>
-  runNode(
-    ["--import", "tsx", "src/cli/main.ts", ...args],
-    adapter === undefined ? {} : { LOWRANK_ADAPTER: adapter },
-  );
+import { lowrank } from "./command.ts";
 
 /** The report's lines as a record; lines that go on belong to the row above. */
 function rows(report: string): Record<string, string> {
@@ -52,7 +47,7 @@ gpuTest("doctor prints adapter, driver, features, limits and advice", async () =
 gpuTest(
   "doctor with an unknown adapter: exit code 1, and the adapters that are there",
   async () => {
-    const ended = await lowrank(["doctor"], "voodoo");
+    const ended = await lowrank(["doctor"], { LOWRANK_ADAPTER: "voodoo" });
     is(ended.code, 1);
     const report = rows(ended.stdout);
     is(report.asked, "LOWRANK_ADAPTER=voodoo");
@@ -71,7 +66,7 @@ function parses(commands: string): void {
 gpuTest(
   "doctor --commands prints shell commands and nothing else, without any device",
   async () => {
-    const ended = await lowrank(["doctor", "--commands"], "voodoo");
+    const ended = await lowrank(["doctor", "--commands"], { LOWRANK_ADAPTER: "voodoo" });
     is(ended.code, 0, ended.stderr);
     is(ended.stdout, `${lavapipeCommands().join("\n")}\n`);
     is(ended.stderr, "");
@@ -105,26 +100,12 @@ gpuTest("the system is read from os-release, quoted or not, and may be missing",
   }),
 );
 
-gpuTest("--help and --version: exit code 0; called wrongly: exit code 2 and a hint", async () => {
-  const { version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
-  const calls: [string[], number, "stdout" | "stderr", string | RegExp][] = [
-    [["--help"], 0, "stdout", /usage: lowrank <command>.* doctor .*LOWRANK_ADAPTER/s],
-    [["doctor", "--help"], 0, "stdout", "doctor --commands"],
-    [["--version"], 0, "stdout", new RegExp(`^${version}\n$`)],
-    [[], 2, "stderr", "usage: lowrank <command>"],
-    [["voodoo"], 2, "stderr", 'unknown command "voodoo". There is doctor. See lowrank --help.'],
-    [["docter"], 2, "stderr", 'unknown command "docter". Did you mean doctor?'],
-    [["toString"], 2, "stderr", 'unknown command "toString"'],
-    [["doctor", "--voodoo"], 2, "stderr", "lowrank doctor: Unknown option '--voodoo'"],
-    [["doctor", "voodoo"], 2, "stderr", "lowrank doctor: Unexpected argument 'voodoo'"],
-  ];
-  const ends = calls.map(async ([args, code, pipe, expected]) => {
-    const ended = await lowrank(args);
-    is(ended.code, code, args.join(" "));
-    match(ended[pipe], expected);
-    is(ended[pipe === "stdout" ? "stderr" : "stdout"], "", args.join(" "));
-  });
-  await Promise.all(ends);
+gpuTest("doctor --json prints one JSON object with the report's rows", async () => {
+  const ended = await lowrank(["doctor", "--json"]);
+  is(ended.code, 0, ended.stderr);
+  const facts = JSON.parse(ended.stdout) as Record<string, string>;
+  const report = rows((await lowrank(["doctor"])).stdout);
+  equal(facts, report);
 });
 
 runTests();

@@ -86,4 +86,16 @@ gpuTest("README's examples and the command run from the installed package", asyn
   is(version.stdout, `${manifest.version}\n`, version.stderr);
 });
 
+test("with the core alone the command can say its version, and what to install for the rest", async () => {
+  const command = join(installed, manifest.bin.lowrank!);
+  const [commands, help] = await Promise.all([
+    runNode([command, "doctor", "--commands"], {}, app),
+    runNode([command, "train", "--help"], {}, app),
+  ]);
+  is(commands.code, 0, commands.stderr);
+  match(commands.stdout, "mesa");
+  is(help.code, 2);
+  match(help.stderr, "commander must be installed, got none. Run: npm install commander yaml zod");
+});
+
 runTests();
