@@ -40,8 +40,8 @@ export async function loadBase(): Promise<CausalLM> {
   return model.requiresGrad(false);
 }
 
-function heldLoss(model: CausalLM, windows: Windows, { batch }: Settings): Promise<number> {
-  return evaluate(model, windows, { batch, most: HELD_WINDOWS });
+async function heldLoss(model: CausalLM, windows: Windows, { batch }: Settings): Promise<number> {
+  return (await evaluate(model, windows, { batch, most: HELD_WINDOWS })).loss;
 }
 
 async function lossesOf(model: CausalLM, data: Data, settings: Settings): Promise<Losses> {
@@ -77,7 +77,7 @@ async function train(
     lr: lr[name],
     warmup,
     seed,
-    validate: { windows: data.target, every, most: HELD_WINDOWS },
+    validate: { rows: data.target, every, most: HELD_WINDOWS },
     onStep: line.onStep,
   });
   line.end();

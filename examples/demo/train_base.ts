@@ -47,7 +47,7 @@ const { length: _, ...fitting } = settings;
 const result = await fit(model, {
   ...fitting,
   train: windows(corpus.train),
-  validate: { windows: tune, every, most: CURVE_WINDOWS },
+  validate: { rows: tune, every, most: CURVE_WINDOWS },
   onStep: line.onStep,
 });
 line.end();
@@ -61,8 +61,8 @@ const record = {
   tuneBytes: corpus.tune.length,
   testBytes: corpus.test.length,
   minutes: (Date.now() - began) / 60000,
-  tuneLoss: await evaluate(model, tune, { batch: 16 }),
-  testLoss: await evaluate(model, windows(corpus.test), { batch: 16 }),
+  tuneLoss: (await evaluate(model, tune, { batch: 16 })).loss,
+  testLoss: (await evaluate(model, windows(corpus.test), { batch: 16 })).loss,
   curve: result.valid,
 };
 await writeFileSafely(`${BASE_FOLDER}/training.json`, `${JSON.stringify(record, null, 2)}\n`);

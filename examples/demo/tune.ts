@@ -26,7 +26,7 @@ async function lossAfter(arm: "lora" | "full", lr: number): Promise<number> {
   if (arm === "lora") addLora(model, arms.lora);
   const { steps, batch, warmup, seed } = arms;
   await fit(model, { train, steps, batch, warmup, seed, lr });
-  const loss = await evaluate(model, tune, { batch, most: HELD_WINDOWS });
+  const loss = (await evaluate(model, tune, { batch, most: HELD_WINDOWS })).loss;
   model.dispose();
   return loss;
 }

@@ -1,15 +1,9 @@
 // Fingerprints: whether a checkpoint belongs to this model and this data.
 import type { Module } from "../nn/module.ts";
 import { Tensor } from "../tensor/tensor.ts";
+import { ContentHash } from "./content_hash.ts";
 
 const SAMPLE_BYTES = 4096;
-
-/** SHA-256 of some parts, in hexadecimal. */
-export async function sha256(parts: readonly (string | Uint8Array)[]): Promise<string> {
-  const blob = new Blob(parts as BlobPart[]);
-  const digest = await crypto.subtle.digest("SHA-256", await blob.arrayBuffer());
-  return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, "0")).join("");
-}
 
 /**
  * Of a model: its modules with their plain settings, such as a dropout's probability or an adapter's
@@ -21,18 +15,18 @@ export async function modelFingerprint(
   model: Module<never[]>,
   trained: ReadonlySet<Tensor>,
 ): Promise<string> {
-  const parts: (string | Uint8Array)[] = [];
+  const hash = new ContentHash();
   for (const [path, module] of model.namedModules()) {
     const plain = Object.entries(module).filter(
       ([name, value]) => name !== "training" && /number|string|boolean/.test(typeof value),
     );
-    parts.push(JSON.stringify([path, module.constructor.name, plain]));
+    hash.addText(JSON.stringify([path, module.constructor.name, plain]));
   }
   for (const [name, p] of model.namedParameters()) {
-    parts.push(JSON.stringify([name, p.shape, p.dtype, trained.has(p)]));
-    if (!trained.has(p)) parts.push(await sampleOf(p));
+    hash.addText(JSON.stringify([name, p.shape, p.dtype, trained.has(p)]));
+    if (!trained.has(p)) hash.addBytes(await sampleOf(p));
   }
-  return sha256(parts);
+  return hash.hex();
 }
 
 async function sampleOf(p: Tensor): Promise<Uint8Array> {

@@ -3,16 +3,19 @@ import type { CausalLM } from "../nn/causal_lm.ts";
 import { AdamW, decayGroups, type ParameterGroup, scheduleOf } from "../nn/optim/index.ts";
 import { Tensor } from "../tensor/tensor.ts";
 import { BestWeights } from "./best_weights.ts";
-import { evaluate } from "./evaluate.ts";
+import { checkLength, evaluate } from "./evaluate.ts";
 import {
   type FitOptions,
   type FitProgress,
   type FitResult,
+  type Look,
   type Settings,
   type Stopped,
+  setsOf,
   settingsOf,
 } from "./fit_options.ts";
 import { History } from "./history.ts";
+import type { RowSet } from "./rows.ts";
 import { RunFolder } from "./run_folder.ts";
 import { Smoothed } from "./smoothed.ts";
 import { type StepFacts, TrainStep } from "./train_step.ts";
@@ -46,6 +49,7 @@ class Run implements Disposable {
   private readonly state: RunState;
   private readonly began = performance.now();
   private readonly smoothed: Smoothed;
+  private readonly heldOut: ReadonlyMap<string, RowSet>;
   private folder: RunFolder | null = null;
 
   constructor(
@@ -54,6 +58,11 @@ class Run implements Disposable {
     private readonly settings: Settings,
   ) {
     const { lr, weightDecay, batch, accumulate, clip, smoothing, validate } = settings;
+    this.heldOut = setsOf(options.validate);
+    checkLength("fit", "train", options.train, model);
+    for (const [name, rows] of this.heldOut) {
+      checkLength("fit", `validate.rows, ${name}`, rows, model);
+    }
     const groups = groupsOf(options.parameters ?? model.trainableParameters(), weightDecay);
     this.optimizer = new AdamW(groups, { lr, weightDecay });
     const { capture, train } = options;
@@ -112,7 +121,8 @@ class Run implements Disposable {
     const { limits, signal } = options;
     if (history.step >= settings.steps) return "steps";
     if (history.skipped.length > 0 && settings.onNonFinite === "stop") return "nonFinite";
-    const inVain = history.looksSince(best.look?.step ?? 0);
+    const [first] = this.heldOut.keys();
+    const inVain = history.looksSince(best.look?.step ?? 0, first ?? "");
     if (inVain >= (settings.validate?.patience ?? Infinity)) return "patience";
     if (signal?.aborted) return "aborted";
     const isLate = performance.now() - this.began >= (limits?.seconds ?? Infinity) * 1000;
@@ -140,14 +150,19 @@ class Run implements Disposable {
   }
 
   private async look(): Promise<void> {
-    const { settings, options, model, history } = this;
+    const { settings, model, history } = this;
     const { step } = history;
-    if (!settings.validate || !options.validate || step % settings.validate.every !== 0) return;
+    if (!settings.validate || step % settings.validate.every !== 0) return;
     const { most, patience } = settings.validate;
-    const loss = await evaluate(model, options.validate.windows, { batch: settings.batch, most });
-    history.valid.push({ step, loss });
-    const isBest = patience !== null && (await this.best.offer({ step, loss }));
+    const looks: Look[] = [];
+    for (const [set, rows] of this.heldOut) {
+      const { loss, accuracy } = await evaluate(model, rows, { batch: settings.batch, most });
+      looks.push({ set, step, loss, accuracy });
+    }
+    history.valid.push(...looks);
+    const isBest = patience !== null && (await this.best.offer(looks[0]!));
     if (isBest) await this.folder?.saveBest();
+    for (const look of looks) this.options.onLook?.(look);
   }
 
   private progress({ loss, gradNorm }: StepFacts, skipped: boolean): FitProgress {

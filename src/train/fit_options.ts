@@ -4,8 +4,7 @@ import { checkWord } from "../kernels/check.ts";
 import { checkNumber, type ParameterGroup } from "../nn/optim/optimizer.ts";
 import { type ScheduleName, scheduleOf } from "../nn/optim/schedule.ts";
 import type { Tensor } from "../tensor/tensor.ts";
-import type { TrainingRows } from "./rows.ts";
-import { checkCount, type Windows } from "./windows.ts";
+import { checkCount, type RowSet, type TrainingRows } from "./rows.ts";
 
 export interface FitOptions {
   /** What to train on: `Windows` of a text, or any other pure function of seed and step. */
@@ -31,7 +30,7 @@ export interface FitOptions {
   clip?: number;
   /** Chooses the rows. Default 0. */
   seed?: number;
-  /** Held-out text, and how often to look at it. */
+  /** Held-out rows, and how often to look at them. */
   validate?: ValidateOptions;
   /**
    * A loss or gradient that is NaN or infinite moves nothing. "stop", the default: training ends there;
@@ -53,13 +52,19 @@ export interface FitOptions {
    */
   capture?: boolean;
   onStep?: (progress: FitProgress) => void;
+  /** Called after each look at a held-out set. */
+  onLook?: (look: Look) => void;
 }
 
 export interface ValidateOptions {
-  windows: Windows;
+  /**
+   * Rows that are not trained on; or several sets by name, such as `{ target, general }` to see what is
+   * forgotten on the way. The first one tells which look is best. A set alone is named `valid`.
+   */
+  rows: RowSet | Readonly<Record<string, RowSet>>;
   /** Steps between looks. */
   every: number;
-  /** Windows per look. Default 32. */
+  /** Rows of each set per look, spread evenly over it and the same each time. Default 32. */
   most?: number;
   /**
    * Training ends after so many looks in a row without a new lowest loss. The weights of the best look
@@ -106,10 +111,15 @@ export interface FitProgress {
   secondsLeft: number;
 }
 
-/** A look at held-out text. */
+/** A look at a held-out set. */
 export interface Look {
+  /** Its name; `valid` where there is one set without a name. */
+  set: string;
   step: number;
+  /** Mean over its targets, in nats. */
   loss: number;
+  /** Share of its targets that are the likeliest token. */
+  accuracy: number;
 }
 
 /** Why training ended: all steps done, patience lost, a limit, the signal, or a number that is none. */
@@ -120,7 +130,7 @@ export interface FitResult {
   losses: number[];
   /** Global norm of the gradients of every step, before clipping. */
   gradNorms: number[];
-  /** Validation loss after some steps. */
+  /** Looks at the held-out sets, in order of steps and then of sets. */
   valid: Look[];
   /** The look whose weights the model has now; null where no patience was asked for. */
   best: Look | null;
@@ -160,7 +170,21 @@ export function settingsOf(options: FitOptions) {
   return { steps, batch, accumulate, ...rates, seed, onNonFinite, smoothing, validate: looks };
 }
 
-function looksOf({ every, most = 32, patience, minDelta = 0 }: ValidateOptions) {
+/** The held-out sets by name, the one that tells which look is best first. */
+export function setsOf(validate: ValidateOptions | undefined): ReadonlyMap<string, RowSet> {
+  if (!validate) return new Map();
+  const { rows } = validate;
+  return new Map(isRowSet(rows) ? [["valid", rows]] : Object.entries(rows));
+}
+
+const isRowSet = (rows: ValidateOptions["rows"]): rows is RowSet => typeof rows.row === "function";
+
+function looksOf(validate: ValidateOptions) {
+  const { every, most = 32, patience, minDelta = 0 } = validate;
+  if (setsOf(validate).size === 0) {
+    const facts = { arg: "validate.rows", expected: "at least one set", got: "none" };
+    throw new ValueError({ op: "fit", ...facts });
+  }
   checkCount("fit", "validate.every", every);
   checkCount("fit", "validate.most", most);
   if (patience !== undefined) checkCount("fit", "validate.patience", patience);

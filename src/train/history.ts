@@ -27,9 +27,9 @@ export class History {
     return this.stepMs.slice(this.before).reduce((a, b) => a + b, 0) / 1000;
   }
 
-  /** Looks since that of this step. */
-  looksSince(step: number): number {
-    return this.valid.filter((look) => look.step > step).length;
+  /** Looks at a set since that of this step. */
+  looksSince(step: number, set: string): number {
+    return this.valid.filter((look) => look.set === set && look.step > step).length;
   }
 
   add({ loss, gradNorm }: StepFacts, ms: number): void {

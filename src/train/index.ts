@@ -1,5 +1,11 @@
 // Training and evaluation of language models: `import { fit } from "lowrank/train"`.
-export { evaluate } from "./evaluate.ts";
+export {
+  type EvaluateOptions,
+  type Evaluation,
+  evaluate,
+  type RowScore,
+  scoreRows,
+} from "./evaluate.ts";
 export { fit } from "./fit.ts";
 export type {
   CheckpointOptions,
@@ -10,7 +16,13 @@ export type {
   Stopped,
   ValidateOptions,
 } from "./fit_options.ts";
-export { countedTargets, type Rows, type TrainingRows } from "./rows.ts";
+export {
+  countedTargets,
+  type Row,
+  type RowSet,
+  type Rows,
+  type TrainingRows,
+} from "./rows.ts";
 export {
   BYTE_VOCABULARY,
   ByteTokenizer,

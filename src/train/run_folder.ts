@@ -3,7 +3,7 @@ import { ValueError } from "../gpu/errors.ts";
 import type { CausalLM } from "../nn/causal_lm.ts";
 import { fileExists } from "../tensor/files.ts";
 import { modelFingerprint } from "./fingerprint.ts";
-import type { FitOptions, Settings } from "./fit_options.ts";
+import { type FitOptions, type Settings, setsOf } from "./fit_options.ts";
 import {
   type Identity,
   loadTraining,
@@ -77,8 +77,8 @@ async function identityOf(
   const groups = optimizer.groups.map(({ weightDecay }, i) => ({ lr: rates[i], weightDecay }));
   return {
     model: await modelFingerprint(model, new Set(parameters.values())),
-    data: await train.fingerprint(),
-    validationData: validate ? await validate.windows.fingerprint() : null,
+    data: train.fingerprint,
+    validationData: [...setsOf(validate)].map(([name, rows]) => [name, rows.fingerprint]),
     ...settings,
     groups,
   };

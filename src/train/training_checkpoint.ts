@@ -7,9 +7,10 @@ import { type Part, SafetensorsFile, writeSafetensors } from "../tensor/safetens
 import { format, sameShape } from "../tensor/shape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import type { BestWeights } from "./best_weights.ts";
+import type { Look } from "./fit_options.ts";
 import type { History } from "./history.ts";
 
-const VERSION = 1;
+const VERSION = 2;
 const KEY = "lowrank_training";
 
 /** What a run consists of, and what a checkpoint brings back. */
@@ -32,10 +33,12 @@ interface Notes {
   identity: Identity;
   optimizerSteps: number;
   random: RandomState;
-  valid: { step: number; loss: string }[];
-  best: { step: number; loss: string } | null;
+  valid: LookNote[];
+  best: LookNote | null;
   skipped: number[];
 }
+
+type LookNote = Omit<Look, "loss"> & { loss: string };
 
 /** Writes everything to `path`, which appears whole or stays as it was. */
 export async function saveTraining(
@@ -130,8 +133,8 @@ function partOf(t: Tensor): Part {
   return { dtype: t.dtype, shape: t.shape, bytes: () => t.rawBytes() };
 }
 
-const asText = ({ step, loss }: { step: number; loss: number }) => ({ step, loss: `${loss}` });
-const asNumber = ({ step, loss }: { step: number; loss: string }) => ({ step, loss: Number(loss) });
+const asText = (look: Look): LookNote => ({ ...look, loss: `${look.loss}` });
+const asNumber = (note: LookNote): Look => ({ ...note, loss: Number(note.loss) });
 
 async function bytesOf(file: SafetensorsFile, name: string): Promise<ArrayBuffer> {
   const { begin, end } = file.entry(name);

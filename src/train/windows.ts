@@ -3,8 +3,8 @@ import { ValueError } from "../gpu/errors.ts";
 import { tensor } from "../tensor/create.ts";
 import { philox4x32 } from "../tensor/philox.ts";
 import type { Tensor } from "../tensor/tensor.ts";
-import { sha256 } from "./fingerprint.ts";
-import type { Rows, TrainingRows } from "./rows.ts";
+import { ContentHash } from "./content_hash.ts";
+import { checkCount, type Row, type RowSet, type Rows, type TrainingRows } from "./rows.ts";
 
 /** Input tokens and the token that follows each: both [B, T] of i32. */
 export interface Batch {
@@ -14,13 +14,14 @@ export interface Batch {
   starts?: Tensor;
 }
 
-/** Throws ValueError unless n is a positive integer. */
-export function checkCount(op: string, arg: string, n: number): void {
-  if (Number.isSafeInteger(n) && n > 0) return;
-  throw new ValueError({ op, arg, expected: "a positive integer", got: `${n}` });
-}
+/**
+ * The windows of a text. To train on, they begin anywhere, at random; as rows that are counted, they stand behind
+ * one another without overlap.
+ */
+export class Windows implements TrainingRows, RowSet {
+  readonly isPacked = false;
+  #fingerprint: string | null = null;
 
-export class Windows implements TrainingRows {
   /**
    * @param tokens  the text
    * @param length  T, tokens per window
@@ -52,15 +53,15 @@ export class Windows implements TrainingRows {
     });
   }
 
-  /** Starts of windows without overlap, in batches, at most `most` of them, spread over the text: for validation. */
-  *sequential(batch: number, most = Infinity): Generator<number[]> {
-    const all = Math.floor((this.tokens.length - 1) / this.length);
-    const count = Math.min(most, all);
-    const start = (i: number) => Math.floor((i * all) / count) * this.length;
-    for (let first = 0; first < count; first += batch) {
-      const n = Math.min(batch, count - first);
-      yield Array.from({ length: n }, (_, i) => start(first + i));
-    }
+  /** Windows without overlap. */
+  get count(): number {
+    return Math.floor((this.tokens.length - 1) / this.length);
+  }
+
+  /** The i-th of the windows without overlap. */
+  row(i: number): Row {
+    const start = [i * this.length];
+    return { ids: this.flat(start, 0), targets: this.flat(start, 1), starts: null };
   }
 
   /** The windows that begin at these tokens. */
@@ -78,10 +79,13 @@ export class Windows implements TrainingRows {
     return { ids: this.flat(starts, 0), targets: this.flat(starts, 1) };
   }
 
-  /** A hash of the text and of the windows' length. */
-  fingerprint(): Promise<string> {
-    const bytes = new Uint8Array(Int32Array.from(this.tokens).buffer);
-    return sha256([`Windows ${this.length}`, bytes]);
+  /** Tells other texts and lengths apart. */
+  get fingerprint(): string {
+    if (this.#fingerprint !== null) return this.#fingerprint;
+    const hash = new ContentHash();
+    for (let i = 0; i < this.tokens.length; i++) hash.add(this.tokens[i]!);
+    this.#fingerprint = `windows ${this.length} ${hash.hex()}`;
+    return this.#fingerprint;
   }
 
   /** The windows' tokens, each moved on by `shift`. */

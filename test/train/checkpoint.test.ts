@@ -114,7 +114,7 @@ gpuTest("a finished run gone on with is the finished run; patience and bad steps
     equal(withoutTimes(again), withoutTimes(first));
     const strict: Change = {
       validate: {
-        windows: new Windows(tokens(300), 11),
+        rows: new Windows(tokens(300), 11),
         every: 1,
         most: 2,
         patience: 2,
@@ -179,7 +179,7 @@ gpuTest("a checkpoint of another run, model, version or a damaged one is refused
     match(await says({ seed: 6, steps: 13 }), "with steps 13, seed 6, got steps 12, seed 5.");
     match(await says({ dropout: 0.2 }), /of a run with model "\w+", got model "\w+"/);
     match(await says({ train: new Windows(tokens(401), 11) }), "of a run with data ");
-    const validate = { windows: new Windows(tokens(99), 11), every: 3, most: 4, patience: 9 };
+    const validate = { rows: new Windows(tokens(99), 11), every: 3, most: 4, patience: 9 };
     match(await says({ validate }), "of a run with validationData ");
     const none = { checkpoint: { folder: join(folder, "none"), every: 2, resume: true } };
     match(await says(none), /FormatError safetensors: .*last.safetensors cannot be read/);
@@ -190,9 +190,9 @@ gpuTest("a checkpoint of another run, model, version or a damaged one is refused
     const good = readFileSync(path);
     writeFileSync(path, good.subarray(0, good.length - 9));
     match(await says({}), "ends 9 bytes behind the file");
-    const text = good.toString("latin1").replace('\\"version\\":1', '\\"version\\":9');
+    const text = good.toString("latin1").replace('\\"version\\":2', '\\"version\\":9');
     writeFileSync(path, Buffer.from(text, "latin1"));
-    match(await says({}), "must be of version 1, got 9. Nothing was changed.");
+    match(await says({}), "must be of version 2, got 9. Nothing was changed.");
     writeFileSync(path, readFileSync(join(folder, "best.safetensors")));
     match(await says({}), "must be a checkpoint of training, got another file");
     writeFileSync(path, good);

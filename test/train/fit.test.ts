@@ -3,7 +3,6 @@ import { createHash } from "node:crypto";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { equal, is, match, not, ok } from "uvu/assert";
-import { noGrad } from "../../src/autograd/graph.ts";
 import { mul } from "../../src/autograd/ops/index.ts";
 import { addLora } from "../../src/lora/lora.ts";
 import type { CausalLM } from "../../src/nn/causal_lm.ts";
@@ -18,7 +17,7 @@ import { readText } from "../../src/train/text/bytes.ts";
 import { splitTail, Windows } from "../../src/train/windows.ts";
 import { inFolder } from "../child.ts";
 import { fixtureFolder } from "../fixtures.ts";
-import { close, gpuTest, runTests, theGpu, throwsLike } from "../gpu.ts";
+import { gpuTest, runTests, theGpu, throwsLike } from "../gpu.ts";
 
 /** Made-up tokens of the fixtures' vocabulary, with a pattern to learn. */
 const text = (n: number) => Uint8Array.from({ length: n }, (_, i) => (i * i + 3 * i) % 67);
@@ -41,18 +40,13 @@ gpuTest("random windows are a pure function of seed and step, and lie in the tex
   await new Windows(text(9), 8).random(3, 0, 0).targets.data(); // the one window that there is
 });
 
-gpuTest("windows for validation do not overlap, and are spread where only some are taken", () => {
+gpuTest("windows that are counted stand behind one another and do not overlap", () => {
   const windows = new Windows(text(101), 10);
-  equal(
-    [...windows.sequential(4)],
-    [
-      [0, 10, 20, 30],
-      [40, 50, 60, 70],
-      [80, 90],
-    ],
-  );
-  equal([...windows.sequential(2, 3)], [[0, 30], [60]]);
-  equal([...windows.sequential(8, 99)].flat().length, 10);
+  is(windows.count, 10);
+  const ids = Array.from({ length: 10 }, (_, i) => [...windows.row(i).ids]);
+  equal(ids.flat(), [...text(101)].slice(0, 100));
+  equal([...windows.row(9).targets], [...text(101)].slice(91));
+  is(new Windows(text(100), 10).count, 9, "the last token has none behind it");
   throwsLike(() => new Windows(text(8), 8), "ValueError", "Windows: tokens must be more than one");
   throwsLike(() => new Windows(text(8), 0), "ValueError", "Windows: length must be a positive");
 });
@@ -94,35 +88,11 @@ gpuTest("text files: missing, empty, tiny and binary ones are refused by name", 
 
 const load = () => fromPretrained(fixtureFolder("llama-tiny"));
 
-gpuTest(
-  "evaluate is the mean over all windows, without dropout, and leaves the mode alone",
-  async () => {
-    using model = await load();
-    addLora(model, { r: 2, lora_dropout: 0.5, init_lora_weights: false });
-    model.train();
-    const windows = new Windows(text(70), 11);
-    const got = await evaluate(model, windows, { batch: 4 });
-    is(model.training, true);
-    is(await evaluate(model, windows, { batch: 4 }), got, "nothing is dropped");
-    model.eval();
-    let sum = 0;
-    for (const start of [0, 11, 22, 33, 44, 55]) {
-      const { ids, targets } = windows.at([start]);
-      sum += await noGrad(() => model.loss(ids, targets)).item();
-    }
-    close([got], [sum / 6], 1e-6, "mean loss");
-    model.train();
-    const nothing = evaluate(model, windows, { batch: 0 }).catch((reason: Error) => reason);
-    match(((await nothing) as Error).message, "evaluate: batch must be a positive integer, got 0");
-    is(model.training, true);
-  },
-);
-
 async function trained(model: CausalLM, onStep?: (p: FitProgress) => void) {
   const [train, valid] = splitTail(text(400), 0.2);
   return fit(model, {
     train: new Windows(train, 11),
-    validate: { windows: new Windows(valid, 11), every: 5 },
+    validate: { rows: new Windows(valid, 11), every: 5 },
     steps: 20,
     batch: 4,
     lr: 2e-2,
@@ -216,7 +186,7 @@ async function outcome(
     captured,
   } = await fit(model, {
     train: new Windows(train, 11),
-    validate: { windows: new Windows(valid, 13), every: 4 }, // longer windows than those trained on
+    validate: { rows: new Windows(valid, 13), every: 4 }, // longer windows than those trained on
     steps: 11,
     batch: 3,
     lr: 2e-2,

@@ -36,7 +36,7 @@ async function weightsOf(model: CausalLM): Promise<number[]> {
 /** Windows of which each row counts fewer targets than the one before, and the last row none. */
 const masked: TrainingRows = {
   length: windows.length,
-  fingerprint: () => windows.fingerprint(),
+  fingerprint: windows.fingerprint,
   rows(count, seed, step) {
     const { ids, targets } = windows.rows(count, seed, step);
     targets.forEach((_, i) => {
@@ -227,9 +227,9 @@ gpuTest("options out of range are refused by name", async () => {
     return `${(error as Error).name} ${(error as Error).message}`;
   };
   const count = (arg: string) => `ValueError fit: ${arg} must be a positive integer`;
-  const validate = { windows, every: 1 };
+  const validate = { rows: windows, every: 1 };
   match(await says({ accumulate: 0 }), count("accumulate"));
-  match(await says({ validate: { windows, every: 0 } }), count("validate.every"));
+  match(await says({ validate: { ...validate, every: 0 } }), count("validate.every"));
   match(await says({ validate: { ...validate, most: 1.5 } }), count("validate.most"));
   match(await says({ validate: { ...validate, patience: 0 } }), count("validate.patience"));
   match(await says({ validate: { ...validate, minDelta: -1 } }), "fit: validate.minDelta must be");

@@ -32,9 +32,13 @@ async function run(change: Partial<FitOptions>, see?: (model: CausalLM, r: FitRe
 }
 
 gpuTest("T3 patience: training ends, and the model has the weights of the best look", async () => {
-  const validate = { windows: other, every: 2, patience: 3 };
+  const validate = { rows: other, every: 2, patience: 3 };
   const stopped = await run({ validate }, async (model, { best }) => {
-    is(await evaluate(model, other, { batch: 2, most: 32 }), best!.loss, "the loss of the best");
+    is(
+      (await evaluate(model, other, { batch: 2, most: 32 })).loss,
+      best!.loss,
+      "the loss of the best",
+    );
   });
   is(stopped.stopped, "patience");
   const { best, valid } = stopped;
@@ -50,11 +54,11 @@ gpuTest("T3 patience: training ends, and the model has the weights of the best l
 gpuTest(
   "without patience the last weights stay; with a large minDelta the first look is best",
   async () => {
-    const looking = await run({ steps: 8, validate: { windows: other, every: 2 } });
+    const looking = await run({ steps: 8, validate: { rows: other, every: 2 } });
     const blind = await run({ steps: 8 });
     equal([looking.best, looking.stopped, blind.stopped], [null, "steps", "steps"]);
     equal(looking.weights, blind.weights);
-    const validate = { windows: other, every: 2, patience: 2, minDelta: 1e9 };
+    const validate = { rows: other, every: 2, patience: 2, minDelta: 1e9 };
     const strict = await run({ steps: 8, validate });
     equal([strict.best!.step, strict.losses.length, strict.stopped], [2, 6, "patience"]);
   },

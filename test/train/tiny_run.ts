@@ -31,7 +31,7 @@ export async function tinyRun(folder: string, { random = 1, dropout = 0.1, ...ch
     warmup: 3,
     weightDecay: 0.1,
     seed: 5,
-    validate: { windows: new Windows(tokens(300).reverse(), 11), every: 3, most: 4, patience: 9 },
+    validate: { rows: new Windows(tokens(300).reverse(), 11), every: 3, most: 4, patience: 9 },
     checkpoint: { folder, every: 2, resume: "if-present" },
     ...change,
   });

@@ -1,11 +1,11 @@
 // Bucketing: examples of about one length together, in batches no wider than they need.
 import { tensor } from "../../tensor/create.ts";
-import type { Rows } from "../rows.ts";
-import { type Batch, checkCount } from "../windows.ts";
+import { checkCount, emptyRow, type Rows, stack } from "../rows.ts";
+import type { Batch } from "../windows.ts";
 import type { ExampleSet } from "./example_set.ts";
 import { permuted } from "./order.ts";
-import { checkFits, emptyRow, placeExample, placesOf } from "./row_set.ts";
-import { checkStep, stack } from "./shuffled_rows.ts";
+import { checkFits, placeExample, placesOf } from "./row_set.ts";
+import { checkStep } from "./shuffled_rows.ts";
 
 /** Batches among which examples are sorted by length. */
 const POOL = 64;

@@ -1,10 +1,9 @@
 // Examples: the tokens of a sample, and which of them are learnt, exact to the token.
+
+import { IGNORED } from "../rows.ts";
 import { type ChatOptions, type Message, renderChat } from "../text/chat.ts";
 import type { Tokenizer } from "../text/tokenizer.ts";
 import type { Sample } from "./sample.ts";
-
-/** In a label: this token is read but not learnt. */
-export const IGNORED = -100;
 
 /** Tokens, and for each the token itself where it is to be learnt, −100 where not. */
 export interface Example {

@@ -1,7 +1,7 @@
 // ExampleSet: the examples of a data set, 8 bytes per token, and a fingerprint of them all.
 import { ValueError } from "../../gpu/errors.ts";
+import { ContentHash } from "../content_hash.ts";
 import type { Example } from "./encode.ts";
-import { ContentHash } from "./hash.ts";
 
 export class ExampleSet {
   #ids = new Int32Array(1 << 12);

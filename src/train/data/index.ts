@@ -1,13 +1,14 @@
 // Files to examples, and examples to batches: `import { loadData } from "lowrank/data"`. Chats need the optional
 // package @huggingface/jinja, which is why the main door leaves this room out.
 
+export { IGNORED, type Row, type RowSet } from "../rows.ts";
 export { BucketedBatches, type BucketOptions } from "./bucketed.ts";
-export { type EncodeOptions, type Example, encodeSample, IGNORED } from "./encode.ts";
+export { type EncodeOptions, type Example, encodeSample } from "./encode.ts";
 export { ExampleSet } from "./example_set.ts";
 export { type LoadCounts, type LoadedData, type LoadOptions, loadData } from "./load.ts";
 export { permuted } from "./order.ts";
 export { PackedRows } from "./packing.ts";
 export { dataFiles, type Found, readSamples } from "./read.ts";
-export { PaddedRows, type Row, type RowSet, WindowRows } from "./row_set.ts";
+export { PaddedRows } from "./row_set.ts";
 export type { Sample } from "./sample.ts";
 export { type Replay, ShuffledRows } from "./shuffled_rows.ts";

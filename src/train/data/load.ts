@@ -1,7 +1,7 @@
 // loadData: files to examples for training and for validation, with an account of what became of each sample.
 import { FormatError, ValueError } from "../../gpu/errors.ts";
+import { checkCount } from "../rows.ts";
 import type { Tokenizer } from "../text/tokenizer.ts";
-import { checkCount } from "../windows.ts";
 import { type EncodeOptions, type Example, encodeSample, learntTokens } from "./encode.ts";
 import { ExampleSet } from "./example_set.ts";
 import { type Found, readSamples } from "./read.ts";

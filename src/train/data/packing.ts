@@ -1,7 +1,8 @@
 // Packing: short examples side by side in rows, so that few places are padding.
+import { emptyRow, type Row, type RowSet } from "../rows.ts";
 import type { ExampleSet } from "./example_set.ts";
 import { permuted } from "./order.ts";
-import { checkFits, emptyRow, placeExample, placesOf, type Row, type RowSet } from "./row_set.ts";
+import { checkFits, placeExample, placesOf } from "./row_set.ts";
 
 /**
  * Rows of whole examples, none of which sees another: `model.loss(ids, targets, { starts })`.

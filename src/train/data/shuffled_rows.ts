@@ -1,10 +1,9 @@
 // ShuffledRows: what fit trains on. Every row once an epoch, in an order of that epoch's own; a second data set mixed in.
 import { ValueError } from "../../gpu/errors.ts";
 import { tensor } from "../../tensor/create.ts";
-import type { Rows, TrainingRows } from "../rows.ts";
-import { type Batch, checkCount } from "../windows.ts";
+import { checkCount, type Row, type RowSet, type Rows, stack, type TrainingRows } from "../rows.ts";
+import type { Batch } from "../windows.ts";
 import { permuted } from "./order.ts";
-import { emptyRow, type Row, type RowSet } from "./row_set.ts";
 import { checkShare } from "./split.ts";
 
 /** A second data set against forgetting, and the share of rows that are its own, in (0, 1). */
@@ -35,7 +34,7 @@ export class ShuffledRows implements TrainingRows {
   }
 
   /** Differs where the data, their packing or their shares differ. */
-  async fingerprint(): Promise<string> {
+  get fingerprint(): string {
     const { set, replay } = this;
     return replay
       ? `${set.fingerprint} and ${replay.share} of ${replay.rows.fingerprint}`
@@ -80,18 +79,6 @@ export class ShuffledRows implements TrainingRows {
 function nextRow(set: RowSet, n: number, seed: number, stream: number): Row {
   const epoch = Math.floor(n / set.count);
   return set.row(permuted(n % set.count, set.count, seed, epoch, stream));
-}
-
-/** Rows behind one another. A row without starts among others with them is one text. */
-export function stack(rows: readonly Row[], length: number, isPacked: boolean): Rows {
-  const { ids, targets } = emptyRow(rows.length * length);
-  const starts = isPacked ? new Int32Array(rows.length * length) : null;
-  rows.forEach((row, i) => {
-    ids.set(row.ids, i * length);
-    targets.set(row.targets, i * length);
-    if (row.starts) starts?.set(row.starts, i * length);
-  });
-  return starts ? { ids, targets, starts } : { ids, targets };
 }
 
 /** Throws ValueError unless the step is 0, 1, … */

@@ -1,6 +1,6 @@
 // The split by content: a sample's side depends on nothing but the sample, so that more data moves none.
 import { ValueError } from "../../gpu/errors.ts";
-import { ContentHash } from "./hash.ts";
+import { ContentHash } from "../content_hash.ts";
 import type { Sample } from "./sample.ts";
 
 /**

@@ -1,7 +1,7 @@
 // Bootstrapped intervals: how far a figure would move with other rows of the same kind.
 import { ValueError } from "../../gpu/errors.ts";
 import { philox4x32 } from "../../tensor/philox.ts";
-import { checkCount } from "../windows.ts";
+import { checkCount } from "../rows.ts";
 
 /** A figure and the interval that holds its true value with a probability of about `level`. */
 export interface Estimate {

@@ -12,7 +12,6 @@ import {
   permuted,
   type RowSet,
   ShuffledRows,
-  WindowRows,
 } from "../../../src/train/data/index.ts";
 import { fit } from "../../../src/train/fit.ts";
 import type { TrainingRows } from "../../../src/train/rows.ts";
@@ -187,7 +186,7 @@ for (const [share, batch] of [
   [0.3, 1],
 ] as const) {
   gpuTest(`replay: a share of ${share} in batches of ${batch}, both sets in whole epochs`, () => {
-    const [own, general] = [new PackedRows(examples(40), T), new WindowRows(text(20 * T + 5))];
+    const [own, general] = [new PackedRows(examples(40), T), text(20 * T + 5)];
     const replay = { rows: general, share };
     const mixed = new ShuffledRows(own, replay);
     const isGeneral = (row: Int32Array) => row.every((id) => id >= 1000);
@@ -225,21 +224,21 @@ const text = (n: number) =>
 gpuTest("fingerprints tell data and packing apart; what does not fit is refused", async () => {
   const set = examples(20);
   const padded = new PaddedRows(set, T);
-  const replay = { rows: new WindowRows(text(100)), share: 0.5 };
+  const replay = { rows: text(100), share: 0.5 };
   const sets: RowSet[] = [
     padded,
     new PaddedRows(examples(19), T),
     new PackedRows(set, T),
     new PackedRows(set, T, 1),
     new PackedRows(set, T + 1),
-    new WindowRows(text(100)),
-    new WindowRows(text(101)),
+    text(100),
+    text(101),
   ];
   const all = sets.map((one) => new ShuffledRows(one));
   for (const share of [0.5, 0.4]) all.push(new ShuffledRows(padded, { ...replay, share }));
-  const prints = await Promise.all(all.map((rows) => rows.fingerprint()));
+  const prints = all.map((rows) => rows.fingerprint);
   is(new Set(prints).size, all.length);
-  is(await new ShuffledRows(new PaddedRows(examples(20), T)).fingerprint(), prints[0]);
+  is(new ShuffledRows(new PaddedRows(examples(20), T)).fingerprint, prints[0]);
   const refused = (make: () => unknown, part: string) => throwsLike(make, "ValueError", part);
   refused(() => new PackedRows(set, 10), "examples must be of at most 11 tokens, got one of");
   refused(() => new PaddedRows(new ExampleSet(), T), "examples must be at least one, got none");
@@ -269,9 +268,9 @@ gpuTest("fit trains on packed rows, replayed as eagerly, in micro-batches as at 
   const first = await noGrad(() => model.loss(ids, targets, { starts: starts! })).item();
   close([losses[0]!], [first], 1e-6, "the first loss");
   let step = 0;
-  const wavering: TrainingRows & { fingerprint(): Promise<string> } = {
+  const wavering: TrainingRows = {
     length: T,
-    fingerprint: async () => "",
+    fingerprint: "",
     rows: (...args) => {
       const { ids, targets, starts } = rows.rows(...args);
       return step++ === 0 ? { ids, targets, starts: starts! } : { ids, targets };

@@ -1,5 +1,5 @@
 // A hash of numbers and texts, the same on every machine: to split by content and to tell data sets apart.
-import { philox4x32 } from "../../tensor/philox.ts";
+import { philox4x32 } from "../tensor/philox.ts";
 
 /** 64 bits over a sequence of 32-bit words. Not for secrets. */
 export class ContentHash {
@@ -22,6 +22,11 @@ export class ContentHash {
   addText(text: string): this {
     for (let i = 0; i < text.length; i++) this.add(text.charCodeAt(i));
     return this.add(-1 - text.length);
+  }
+
+  addBytes(bytes: Uint8Array): this {
+    for (const byte of bytes) this.add(byte);
+    return this.add(-1 - bytes.length);
   }
 
   /** Two words that depend evenly on all that was added. */
