@@ -109,6 +109,16 @@ function patterned(
   return otherwise;
 }
 
+/** Rank, alpha and scale of the layer at a path, patterns counted in. */
+export function strengthAt(
+  path: string,
+  { r: rank, lora_alpha: alpha, rank_pattern, alpha_pattern, use_rslora }: CompleteLoraConfig,
+): Pick<Target, "r" | "lora_alpha" | "scaling"> {
+  const r = patterned("rank_pattern", rank_pattern, path, rank);
+  const lora_alpha = patterned("alpha_pattern", alpha_pattern, path, alpha);
+  return { r, lora_alpha, scaling: scaleOf(r, lora_alpha, use_rslora) };
+}
+
 /**
  * What the config means in a model. Nothing is changed.
  * @throws ValueError where nothing matches (the message lists the candidates), where something matches
@@ -123,10 +133,9 @@ export function planOf(model: AnyModule, config: CompleteLoraConfig): Plan {
   for (const [path, module] of modules) {
     if (excluded(path) || !meant(path)) continue;
     const base = adaptable(path, module, config);
-    const r = patterned("rank_pattern", config.rank_pattern, path, config.r);
-    const lora_alpha = patterned("alpha_pattern", config.alpha_pattern, path, config.lora_alpha);
-    checkDecomposition(path, base, r, config);
-    targets.set(path, { base, r, lora_alpha, scaling: scaleOf(r, lora_alpha, config.use_rslora) });
+    const strength = strengthAt(path, config);
+    checkDecomposition(path, base, strength.r, config);
+    targets.set(path, { base, ...strength });
   }
   if (targets.size === 0) throw noMatch(modules, config);
   return { targets, saved };

@@ -20,10 +20,10 @@ import {
   type WeightType,
 } from "./fit_checkpoint.ts";
 import { GPT2LMHeadModel } from "./gpt2.ts";
-import type { GPT2Config } from "./gpt2_config.ts";
+import { type GPT2Config, readGPT2Config } from "./gpt2_config.ts";
 import { withEmptyWeights } from "./init.ts";
 import { LlamaForCausalLM } from "./llama.ts";
-import { LLAMA_FAMILIES, type LlamaConfig } from "./llama_config.ts";
+import { LLAMA_FAMILIES, type LlamaConfig, readLlamaConfig } from "./llama_config.ts";
 
 /** The architectures by `model_type`, as `config.json` names their classes. */
 const ARCHITECTURES: Readonly<Record<string, string>> = {
@@ -54,8 +54,26 @@ export function modelFromConfig(
   if ((LLAMA_FAMILIES as readonly unknown[]).includes(type)) {
     return new LlamaForCausalLM(config as unknown as LlamaConfig, options);
   }
+  throw unknownType(type, from);
+}
+
+/**
+ * What `modelFromConfig` would refuse, without building anything.
+ * @throws FormatError as `modelFromConfig`
+ */
+export function checkModelConfig(
+  config: Readonly<Record<string, unknown>>,
+  from = "the configuration",
+): void {
+  const { model_type: type } = config;
+  if (type === "gpt2") readGPT2Config(config, from);
+  else if ((LLAMA_FAMILIES as readonly unknown[]).includes(type)) readLlamaConfig(config, from);
+  else throw unknownType(type, from);
+}
+
+function unknownType(type: unknown, from: string): FormatError {
   const expected = `one of ${Object.keys(ARCHITECTURES).join(", ")}`;
-  throw new FormatError({ op: "load", arg: `model_type of ${from}`, expected, got: `${type}` });
+  return new FormatError({ op: "load", arg: `model_type of ${from}`, expected, got: `${type}` });
 }
 
 export interface LoadOptions {
