@@ -11,14 +11,18 @@ function refuse(path: unknown): never {
 }
 
 export {
+  refuse as closeSync,
   refuse as copyFile,
   refuse as dirname,
   refuse as existsSync,
   refuse as freemem,
   refuse as mkdir,
   refuse as open,
+  refuse as openSync,
   refuse as readdir,
   refuse as readFile,
+  refuse as readSync,
   refuse as rename,
   refuse as rm,
+  refuse as writeSync,
 };

@@ -21,6 +21,7 @@ export {
   type Row,
   type RowSet,
   type Rows,
+  type TokenText,
   type TrainingRows,
 } from "./rows.ts";
 export {

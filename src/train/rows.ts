@@ -27,6 +27,13 @@ export interface Row {
   starts: Int32Array | null;
 }
 
+/** Tokens behind one another: an array, or what is read from a file by place. */
+export interface TokenText {
+  readonly length: number;
+  /** Tokens from … to − 1. */
+  slice(from: number, to: number): ArrayLike<number>;
+}
+
 /** Rows of one width, in an order that never changes. */
 export interface RowSet {
   readonly count: number;

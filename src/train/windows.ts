@@ -4,7 +4,14 @@ import { tensor } from "../tensor/create.ts";
 import { philox4x32 } from "../tensor/philox.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { ContentHash } from "./content_hash.ts";
-import { checkCount, type Row, type RowSet, type Rows, type TrainingRows } from "./rows.ts";
+import {
+  checkCount,
+  type Row,
+  type RowSet,
+  type Rows,
+  type TokenText,
+  type TrainingRows,
+} from "./rows.ts";
 
 /** Input tokens and the token that follows each: both [B, T] of i32. */
 export interface Batch {
@@ -13,6 +20,9 @@ export interface Batch {
   /** Of rows that hold several texts: where in its row the text of each token begins, [B, T] of i32. */
   starts?: Tensor;
 }
+
+/** Tokens of a text that are read at once. */
+const PIECE = 1 << 16;
 
 /**
  * The windows of a text. To train on, they begin anywhere, at random; as rows that are counted, they stand behind
@@ -27,7 +37,7 @@ export class Windows implements TrainingRows, RowSet {
    * @param length  T, tokens per window
    */
   constructor(
-    readonly tokens: ArrayLike<number>,
+    readonly tokens: TokenText,
     readonly length: number,
   ) {
     checkCount("Windows", "length", length);
@@ -83,7 +93,10 @@ export class Windows implements TrainingRows, RowSet {
   get fingerprint(): string {
     if (this.#fingerprint !== null) return this.#fingerprint;
     const hash = new ContentHash();
-    for (let i = 0; i < this.tokens.length; i++) hash.add(this.tokens[i]!);
+    for (let from = 0; from < this.tokens.length; from += PIECE) {
+      const piece = this.tokens.slice(from, Math.min(from + PIECE, this.tokens.length));
+      for (let i = 0; i < piece.length; i++) hash.add(piece[i]!);
+    }
     this.#fingerprint = `windows ${this.length} ${hash.hex()}`;
     return this.#fingerprint;
   }
@@ -93,7 +106,7 @@ export class Windows implements TrainingRows, RowSet {
     const T = this.length;
     const flat = new Int32Array(starts.length * T);
     starts.forEach((start, row) => {
-      for (let i = 0; i < T; i++) flat[row * T + i] = this.tokens[start + shift + i]!;
+      flat.set(this.tokens.slice(start + shift, start + shift + T), row * T);
     });
     return flat;
   }

@@ -1,27 +1,33 @@
-// ExampleSet: the examples of a data set, 8 bytes per token, and a fingerprint of them all.
+// ExampleSet: the examples of a data set, in memory or in a file, and a fingerprint of them all.
 import { ValueError } from "../../gpu/errors.ts";
 import { ContentHash } from "../content_hash.ts";
+import { IGNORED, type TokenText } from "../rows.ts";
 import type { Example } from "./encode.ts";
+import { MemoryTokens, type TokenStore } from "./token_store.ts";
 
-export class ExampleSet {
-  #ids = new Int32Array(1 << 12);
-  #labels = new Int32Array(1 << 12);
-  readonly #ends: number[] = [];
+export class ExampleSet implements Disposable {
+  #ends = new Float64Array(1 << 10);
+  #count = 0;
   readonly #hash = new ContentHash();
+  readonly #store: TokenStore;
 
-  /** @param examples  the first ones */
-  constructor(examples: Iterable<Example> = []) {
+  /**
+   * @param examples  the first ones
+   * @param store  keeps the tokens. Default: memory
+   */
+  constructor(examples: Iterable<Example> = [], store: TokenStore = new MemoryTokens()) {
+    this.#store = store;
     for (const example of examples) this.add(example);
   }
 
   /** How many examples there are. */
   get count(): number {
-    return this.#ends.length;
+    return this.#count;
   }
 
   /** Tokens of all examples together. */
   get tokens(): number {
-    return this.#ends.at(-1) ?? 0;
+    return this.#store.length;
   }
 
   /** 16 digits that differ where a token, a label or the order of examples differs. */
@@ -29,39 +35,54 @@ export class ExampleSet {
     return this.#hash.hex();
   }
 
+  /** The ids of all examples behind one another: what `Windows` cuts. */
+  get text(): TokenText {
+    const store = this.#store;
+    return {
+      get length() {
+        return store.length;
+      },
+      slice: (from, to) => Int32Array.from(store.read(from, to), (word) => word >>> 1),
+    };
+  }
+
+  /** @throws LowrankError where the tokens are kept in a file and the disk is full */
   add({ ids, labels }: Example): void {
-    const { tokens } = this;
-    const needed = tokens + ids.length;
-    if (needed > this.#ids.length) {
-      this.#ids = grown(this.#ids, needed);
-      this.#labels = grown(this.#labels, needed);
+    const words = Uint32Array.from(ids, (id, i) => 2 * id + (labels[i] === IGNORED ? 0 : 1));
+    this.#store.push(words);
+    if (this.#count === this.#ends.length) {
+      const larger = new Float64Array(2 * this.#count);
+      larger.set(this.#ends);
+      this.#ends = larger;
     }
-    this.#ids.set(ids, tokens);
-    this.#labels.set(labels, tokens);
-    this.#ends.push(needed);
-    for (let i = 0; i < ids.length; i++) this.#hash.add(ids[i]!).add(labels[i]!);
+    this.#ends[this.#count++] = this.#store.length;
+    for (const word of words) this.#hash.add(word);
     this.#hash.add(-1 - ids.length);
   }
 
   /** Tokens of an example. */
   sizeOf(i: number): number {
-    return this.#ends[i]! - (this.#ends[i - 1] ?? 0);
+    return this.#ends[i]! - (i > 0 ? this.#ends[i - 1]! : 0);
   }
 
   /** @throws ValueError where there is no such example */
   at(i: number): Example {
-    const end = this.#ends[i];
-    if (end === undefined) {
+    if (!(Number.isInteger(i) && i >= 0 && i < this.#count)) {
       const expected = `an integer in [0, ${this.count - 1}]`;
       throw new ValueError({ op: "ExampleSet", arg: "i", expected, got: `${i}` });
     }
-    const from = end - this.sizeOf(i);
-    return { ids: this.#ids.subarray(from, end), labels: this.#labels.subarray(from, end) };
+    const end = this.#ends[i]!;
+    const words = this.#store.read(end - this.sizeOf(i), end);
+    const ids = Int32Array.from(words, (word) => word >>> 1);
+    return { ids, labels: ids.map((id, k) => (words[k]! % 2 === 1 ? id : IGNORED)) };
   }
-}
 
-function grown(old: Int32Array<ArrayBuffer>, needed: number): Int32Array<ArrayBuffer> {
-  const larger = new Int32Array(Math.max(needed, 2 * old.length));
-  larger.set(old);
-  return larger;
+  /** Gives the tokens' memory or file back. */
+  dispose(): void {
+    this.#store.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
 }

@@ -12,3 +12,4 @@ export { dataFiles, type Found, readSamples } from "./read.ts";
 export { PaddedRows } from "./row_set.ts";
 export type { Sample } from "./sample.ts";
 export { type Replay, ShuffledRows } from "./shuffled_rows.ts";
+export { FileTokens, MemoryTokens, type TokenStore } from "./token_store.ts";

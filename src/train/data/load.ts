@@ -6,6 +6,7 @@ import { type EncodeOptions, type Example, encodeSample, learntTokens } from "./
 import { ExampleSet } from "./example_set.ts";
 import { type Found, readSamples } from "./read.ts";
 import { checkShare, isHeldOut } from "./split.ts";
+import { FileTokens } from "./token_store.ts";
 
 export interface LoadOptions extends EncodeOptions {
   /** Files and folders to train on. */
@@ -14,8 +15,11 @@ export interface LoadOptions extends EncodeOptions {
   valid?: readonly string[] | number;
   /** Chooses which samples are held out. Default 0. */
   splitSeed?: number;
-  /** T, tokens that the model sees at once. An example holds one more, for the last one is only learnt. */
-  length: number;
+  /**
+   * T, tokens that the model sees at once. An example holds one more, for the last one is only learnt. Absent:
+   * examples of any length stay whole, for `new Windows(train.text, T)`.
+   */
+  length?: number;
   /**
    * What becomes of longer examples. `error` (default); `truncate`: their first tokens are kept; `drop`; `split`:
    * cut into parts, each of which begins with the last token of the one before, which it does not learn again.
@@ -23,6 +27,11 @@ export interface LoadOptions extends EncodeOptions {
   long?: "error" | "truncate" | "drop" | "split";
   /** Passes over samples that cannot be used, and counts them, instead of throwing. Default false. */
   skipBad?: boolean;
+  /**
+   * Folder on a disk where the tokens are kept, 4 bytes each, in place of memory: for data larger than memory. Their
+   * files have no names and go with the process.
+   */
+  spill?: string;
 }
 
 /** What became of the samples. */
@@ -53,14 +62,14 @@ const WAYS = ["error", "truncate", "drop", "split"];
  */
 export async function loadData(tokenizer: Tokenizer, options: LoadOptions): Promise<LoadedData> {
   const { valid, length, long = "error", splitSeed = 0 } = options;
-  checkCount("data", "length", length);
+  if (length !== undefined) checkCount("data", "length", length);
   if (!WAYS.includes(long)) {
     const expected = `one of ${WAYS.join(", ")}`;
     throw new ValueError({ op: "data", arg: "long", expected, got: `${long}` });
   }
   if (typeof valid === "number") checkShare("data", "valid", valid);
   const counts: LoadCounts = { samples: 0, bad: 0, problems: [], long: 0, dropped: 0 };
-  const sets = { train: new ExampleSet(), valid: new ExampleSet() };
+  const sets = { train: await emptySet(options), valid: await emptySet(options) };
   const read = async (paths: readonly string[], share: number, into: ExampleSet) => {
     for await (const found of readSamples(paths)) {
       const examples = await examplesOf(tokenizer, found, options, counts);
@@ -74,6 +83,10 @@ export async function loadData(tokenizer: Tokenizer, options: LoadOptions): Prom
   checkFilled("train", sets.train, counts);
   if (valid !== undefined) checkFilled("valid", sets.valid, counts);
   return { train: sets.train, valid: valid === undefined ? null : sets.valid, counts };
+}
+
+async function emptySet({ spill }: LoadOptions): Promise<ExampleSet> {
+  return new ExampleSet([], spill === undefined ? undefined : await FileTokens.open(spill));
 }
 
 async function examplesOf(
@@ -100,13 +113,19 @@ async function examplesOf(
     return [];
   }
   const n = example.ids.length;
-  if (n <= options.length + 1) return [example];
-  if (options.long !== undefined && options.long !== "error") return cut(example, options, counts);
-  throw refuse(`${n} tokens, but ${options.length + 1} fit`, "Truncate, drop or split long ones.");
+  const { length = n, long = "error" } = options;
+  if (n <= length + 1) return [example];
+  if (long !== "error") return cut(example, length, long, counts);
+  throw refuse(`${n} tokens, but ${length + 1} fit`, "Truncate, drop or split long ones.");
 }
 
 /** What becomes of an example longer than the context: its first tokens, parts, or nothing. */
-function cut(example: Example, { length, long }: LoadOptions, counts: LoadCounts): Example[] {
+function cut(
+  example: Example,
+  length: number,
+  long: "truncate" | "drop" | "split",
+  counts: LoadCounts,
+): Example[] {
   counts.long += 1;
   const part = (from: number): Example => {
     const labels = example.labels.slice(from, from + length + 1);
