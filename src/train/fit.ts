@@ -1,7 +1,7 @@
 // fit: the training loop. Rows in, one optimiser step each, with schedule, clipping, validation.
 import type { CausalLM } from "../nn/causal_lm.ts";
-import { AdamW, decayGroups, type ParameterGroup, scheduleOf } from "../nn/optim/index.ts";
-import { Tensor } from "../tensor/tensor.ts";
+import { AdamW, scheduleOf } from "../nn/optim/index.ts";
+import type { Tensor } from "../tensor/tensor.ts";
 import { BestWeights } from "./best_weights.ts";
 import { checkLength, evaluate } from "./evaluate.ts";
 import {
@@ -15,6 +15,7 @@ import {
   settingsOf,
 } from "./fit_options.ts";
 import { History } from "./history.ts";
+import { groupsOf } from "./parameter_groups.ts";
 import type { RowSet } from "./rows.ts";
 import { RunFolder } from "./run_folder.ts";
 import { Smoothed } from "./smoothed.ts";
@@ -186,13 +187,4 @@ class Run implements Disposable {
 function namesOf(model: CausalLM, trained: readonly Tensor[]): Map<string, Tensor> {
   const names = new Map(Array.from(model.namedParameters(), ([name, p]) => [p, name]));
   return new Map([...new Set(trained)].map((p, i) => [names.get(p) ?? `${i}`, p]));
-}
-
-function groupsOf(
-  params: readonly Tensor[] | readonly ParameterGroup[],
-  weightDecay: number,
-): readonly ParameterGroup[] {
-  const list = params as readonly (Tensor | ParameterGroup)[];
-  const isList = list.every((p) => p instanceof Tensor);
-  return isList ? decayGroups(list as Tensor[], weightDecay) : (list as ParameterGroup[]);
 }

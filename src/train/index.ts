@@ -6,6 +6,7 @@ export {
   type RowScore,
   scoreRows,
 } from "./evaluate.ts";
+export { type FindRateOptions, type FoundRate, findRate, type RatePoint } from "./find_rate.ts";
 export { fit } from "./fit.ts";
 export type {
   CheckpointOptions,
