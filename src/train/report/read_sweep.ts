@@ -1,0 +1,84 @@
+// A sweep's folder: sweep.json, trials.jsonl and the trials' own runs.
+import { basename, resolve } from "node:path";
+import { fileExists, readJson } from "../../tensor/files.ts";
+import { Facts } from "./facts.ts";
+import { type JsonLines, readJsonLines } from "./json_lines.ts";
+import { damageOf, isRun, type Point, readRun } from "./read_run.ts";
+
+export type Setting = number | string;
+
+export interface Trial {
+  name: string;
+  settings: Record<string, Setting>;
+  seed: number | null;
+  /** What the sweep wants small; null where the trial has none. */
+  objective: number | null;
+  validLoss: number | null;
+  forgetting: number | null;
+  steps: number | null;
+  seconds: number | null;
+  stopped: string | null;
+  /** Validation losses by step, where the trial's folder has them. */
+  valid: Point[];
+}
+
+export interface Sweep {
+  name: string;
+  folder: string;
+  facts: Facts;
+  trials: Trial[];
+  /** Settings that differ between trials, in the order in which they appear. */
+  varied: string[];
+  damage: string[];
+}
+
+/** Whether a folder is a sweep's. */
+export async function isSweep(folder: string): Promise<boolean> {
+  return (await fileExists(`${folder}/sweep.json`)) || (await fileExists(`${folder}/trials.jsonl`));
+}
+
+/**
+ * Reads a sweep.
+ * @param folder  one with sweep.json, trials.jsonl or both
+ * @throws FormatError where one of them cannot be read, or sweep.json is no JSON object
+ */
+export async function readSweep(folder: string): Promise<Sweep> {
+  const [json, results] = ["sweep.json", "trials.jsonl"].map((name) => `${folder}/${name}`);
+  const facts = new Facts((await fileExists(json!)) ? await readJson(json!) : {});
+  const none: JsonLines = { lines: [], damaged: [], torn: false };
+  const read = (await fileExists(results!)) ? await readJsonLines(results!) : none;
+  const byName = new Map(read.lines.map((line) => [String(line.at("trial")), line])); // the last counts
+  const trials: Trial[] = [];
+  for (const [name, line] of byName) trials.push(await trialOf(folder, name, line));
+  const keys = [...new Set(trials.flatMap(({ settings }) => Object.keys(settings)))];
+  const varied = keys.filter((key) => new Set(trials.map((t) => t.settings[key])).size > 1);
+  const damage = damageOf("trials.jsonl", read);
+  return { name: basename(resolve(folder)), folder, facts, trials, varied, damage };
+}
+
+async function trialOf(folder: string, name: string, line: Facts): Promise<Trial> {
+  const own = `${folder}/trials/${basename(name)}`;
+  return {
+    name,
+    settings: settingsOf(line.at("settings")),
+    seed: line.number("seed"),
+    objective: line.number("objective"),
+    validLoss: line.number("valid_loss"),
+    forgetting: line.number("forgetting"),
+    steps: line.number("steps"),
+    seconds: line.number("seconds"),
+    stopped: line.text("stopped"),
+    valid: (await isRun(own)) ? (await readRun(own)).valid : [],
+  };
+}
+
+/** Settings by dotted path; what is neither number nor text becomes JSON. */
+function settingsOf(value: unknown): Record<string, Setting> {
+  if (typeof value !== "object" || value === null) return {};
+  return Object.fromEntries(
+    Object.entries(value).map(([key, one]) => [
+      key,
+      typeof one === "number" || typeof one === "string" ? one : JSON.stringify(one),
+    ]),
+  );
+}
