@@ -1,12 +1,13 @@
 // Figures: a plot with its heading, its key and its numbers.
 import { type Html, html, type Part, trusted } from "./html.ts";
+import type { DotShape } from "./marks.ts";
 import type { Size } from "./plot.ts";
 
 /** A line of a key. `shape` must be told apart without colour too. */
 export interface KeyLine {
   name: string;
   colour: string;
-  shape: "line" | "faint" | "dashed" | "dot" | "ring" | "square" | "rule";
+  shape: "line" | "faint" | "dot" | "rule" | "block" | DotShape;
 }
 
 export interface Figure {
@@ -30,14 +31,21 @@ function figure({ title, about, size, plot, key = [], numbers = null }: Figure):
 `;
 }
 
+const dotted = (path: string) =>
+  `<path d="M1 6h20" stroke-width="2"/><path d="${path}" fill="currentColor" stroke="var(--paper)"/>`;
+
 const SHAPES: Readonly<Record<KeyLine["shape"], string>> = {
   line: '<path d="M1 6h20" stroke-width="2.5"/>',
   faint: '<path d="M1 6h20" stroke-width="1.5" opacity="0.45"/>',
-  dashed: '<path d="M1 6h20" stroke-width="2" stroke-dasharray="5 3"/>',
   rule: '<path d="M1 6h20" stroke-width="1.2" stroke-dasharray="2 3"/>',
   dot: '<circle cx="11" cy="6" r="4" fill="currentColor" stroke="none"/>',
-  ring: '<circle cx="11" cy="6" r="3.5" stroke-width="2"/>',
-  square: '<rect x="4" y="1" width="11" height="10" rx="2" fill="currentColor" stroke="none"/>',
+  block: '<rect x="4" y="1" width="11" height="10" rx="2" fill="currentColor" stroke="none"/>',
+  circle: dotted("M7 6a4 4 0 1 0 8 0a4 4 0 1 0 -8 0"),
+  square: dotted("M7.5 2.5h7v7h-7z"),
+  diamond: dotted("M11 0.8l4.2 5.2-4.2 5.2-4.2-5.2z"),
+  "triangle-up": dotted("M11 1.5l4.8 8.5h-9.6z"),
+  "triangle-down": dotted("M11 10.5l4.8-8.5h-9.6z"),
+  cross: dotted("M9.5 1.5h3v3h3v3h-3v3h-3v-3h-3v-3h3z"),
 };
 
 function keyLine({ name, colour, shape }: KeyLine): Html {

@@ -159,7 +159,7 @@ const clipping: Rule = ({ steps, facts }) => {
   const norms = steps.flatMap(({ gradNorm }) => (gradNorm === null ? [] : [gradNorm]));
   if (clip === null || norms.length < 20) return null;
   const share = norms.filter((norm) => norm > clip).length / norms.length;
-  if (share < 0.5) return null;
+  if (share < 0.8) return null;
   return {
     kind: "mind",
     title: "Most gradients were clipped",

@@ -27,17 +27,38 @@ export function line(values: readonly Mark[], style: LineStyle): Layer {
   };
 }
 
+/** Shapes of dots that tell runs apart where colours do not. */
+export const DOT_SHAPES = [
+  "circle",
+  "square",
+  "diamond",
+  "triangle-up",
+  "cross",
+  "triangle-down",
+] as const;
+export type DotShape = (typeof DOT_SHAPES)[number];
+export const shapeOf = (i: number): DotShape => DOT_SHAPES[i % DOT_SHAPES.length]!;
+
 /** Dots on marks, with their tips. */
 export function dots(
   values: readonly Mark[],
-  style: { colour: string; size?: number; ring?: boolean },
+  style: { colour: string; size?: number; ring?: boolean; shape?: DotShape },
 ): Layer {
-  const { colour, size = 44, ring = false } = style;
+  const { colour, size = 44, ring = false, shape = "circle" } = style;
   const fill = ring ? "var(--paper)" : colour;
   const edge = ring ? colour : "var(--paper)";
   return {
     data: { values: values as Mark[] },
-    mark: { type: "point", filled: true, size, opacity: 1, fill, stroke: edge, strokeWidth: 1.5 },
+    mark: {
+      type: "point",
+      filled: true,
+      shape,
+      size,
+      opacity: 1,
+      fill,
+      stroke: edge,
+      strokeWidth: 1.5,
+    },
     encoding: { description: { field: "tip", type: "nominal" } },
   };
 }
@@ -92,33 +113,28 @@ export function rug(xs: readonly number[], height: number, colour: string): Laye
   };
 }
 
+interface Axis {
+  title?: string;
+  domain?: [number, number];
+  /** Whether the domain may grow to round numbers. */
+  nice?: boolean;
+  values?: number[];
+  /** As d3 writes it, or "small" for numbers far below 1. */
+  format?: string;
+}
+
+/** Zero as 0, all else as 2e-4; of constants alone, for it is run as code. */
+const SMALL = "datum.value === 0 ? '0' : format(datum.value, '~e')";
+
 /** Axes over `x` and `y`. */
-export function axes(
-  x: {
-    title: string;
-    domain?: [number, number];
-    log?: boolean;
-    values?: number[];
-    format?: string;
-  },
-  y: {
-    title?: string;
-    domain?: [number, number];
-    nice?: boolean;
-    log?: boolean;
-    values?: number[];
-    format?: string;
-  },
-): Encoding {
-  const axis = ({ title, domain, nice = false, log, values, format }: typeof y) => ({
+export function axes(x: Axis, y: Axis): Encoding {
+  const labels = (format?: string) =>
+    format === "small" ? { labelExpr: SMALL } : format ? { format } : {};
+  const axis = ({ title, domain, nice = false, values, format }: Axis) => ({
     type: "quantitative" as const,
-    title: title ?? null,
-    scale: {
-      zero: false,
-      ...(domain ? { domain, nice } : {}),
-      ...(log ? { type: "log" as const } : {}),
-    },
-    axis: { labelOverlap: true, ...(values ? { values } : {}), ...(format ? { format } : {}) },
+    title: title || null,
+    scale: { zero: false, ...(domain ? { domain, nice } : {}) },
+    axis: { labelOverlap: true, ...(values ? { values } : {}), ...labels(format) },
   });
   return { x: { field: "x", ...axis(x) }, y: { field: "y", ...axis(y) } };
 }

@@ -26,7 +26,7 @@ interface Margin {
 export const WIDTHS = { whole: 1080, half: 524, third: 338 } as const;
 export type Size = keyof typeof WIDTHS;
 
-const MARGIN: Margin = { left: 48, right: 16, top: 12, bottom: 40 };
+const MARGIN: Margin = { left: 50, right: 16, top: 12, bottom: 40 };
 
 /** Colours are CSS variables, which the page sets for light, dark and paper. */
 const CONFIG: NonNullable<Layered["config"]> = {

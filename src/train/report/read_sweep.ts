@@ -1,6 +1,8 @@
 // A sweep's folder: sweep.json, trials.jsonl and the trials' own runs.
 import { basename, resolve } from "node:path";
 import { fileExists, readJson } from "../../tensor/files.ts";
+import { overSeeds, ranking, type SeedGroup } from "../sweep/ranking.ts";
+import type { TrialLine } from "../sweep/trials_file.ts";
 import { Facts } from "./facts.ts";
 import { type JsonLines, readJsonLines } from "./json_lines.ts";
 import { damageOf, isRun, type Point, readRun } from "./read_run.ts";
@@ -18,6 +20,8 @@ export interface Trial {
   steps: number | null;
   seconds: number | null;
   stopped: string | null;
+  /** Whether it was let pause before its end. */
+  paused: boolean;
   /** Validation losses by step, where the trial's folder has them. */
   valid: Point[];
 }
@@ -26,8 +30,11 @@ export interface Sweep {
   name: string;
   folder: string;
   facts: Facts;
+  /** The best first: whole ones before those that paused, those that failed last. */
   trials: Trial[];
-  /** Settings that differ between trials, in the order in which they appear. */
+  /** Means over trials that differ in nothing but their seed, where there are such. */
+  groups: SeedGroup[];
+  /** Settings but for the seed that differ between trials, in the order in which they appear. */
   varied: string[];
   damage: string[];
 }
@@ -47,17 +54,33 @@ export async function readSweep(folder: string): Promise<Sweep> {
   const facts = new Facts((await fileExists(json!)) ? await readJson(json!) : {});
   const none: JsonLines = { lines: [], damaged: [], torn: false };
   const read = (await fileExists(results!)) ? await readJsonLines(results!) : none;
-  const byName = new Map(read.lines.map((line) => [String(line.at("trial")), line])); // the last counts
+  const lines = read.lines.filter(isTrial).map(({ json }) => json as unknown as TrialLine);
   const trials: Trial[] = [];
-  for (const [name, line] of byName) trials.push(await trialOf(folder, name, line));
+  for (const line of ranking(lines)) trials.push(await trialOf(folder, new Facts({ ...line })));
   const keys = [...new Set(trials.flatMap(({ settings }) => Object.keys(settings)))];
-  const varied = keys.filter((key) => new Set(trials.map((t) => t.settings[key])).size > 1);
+  const varied = keys.filter(
+    (key) => key !== "seed" && new Set(trials.map((t) => t.settings[key])).size > 1,
+  );
+  const groups = overSeeds(lines).filter((group) => group.trials.length > 1);
   const damage = damageOf("trials.jsonl", read);
-  return { name: basename(resolve(folder)), folder, facts, trials, varied, damage };
+  return { name: basename(resolve(folder)), folder, facts, trials, groups, varied, damage };
 }
 
-async function trialOf(folder: string, name: string, line: Facts): Promise<Trial> {
-  const own = `${folder}/trials/${basename(name)}`;
+/** What the order of trials needs to know of a line. */
+function isTrial(line: Facts): boolean {
+  const settings = line.at("settings");
+  const objective = line.at("objective");
+  return (
+    Number.isInteger(line.at("trial")) &&
+    typeof settings === "object" &&
+    settings !== null &&
+    (objective === null || Number.isFinite(objective))
+  );
+}
+
+async function trialOf(folder: string, line: Facts): Promise<Trial> {
+  const name = `${line.number("trial")}`;
+  const own = `${folder}/trials/${basename(line.text("folder") ?? name)}`;
   return {
     name,
     settings: settingsOf(line.at("settings")),
@@ -68,6 +91,7 @@ async function trialOf(folder: string, name: string, line: Facts): Promise<Trial
     steps: line.number("steps"),
     seconds: line.number("seconds"),
     stopped: line.text("stopped"),
+    paused: line.number("budget") !== null,
     valid: (await isRun(own)) ? (await readRun(own)).valid : [],
   };
 }

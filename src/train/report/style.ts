@@ -60,7 +60,7 @@ figcaption p { color: var(--muted); font-size: 0.88rem; line-height: 1.45; margi
 .key li { display: flex; align-items: center; gap: 7px; min-width: 0; }
 .key svg { flex: none; }
 .plot { margin-top: 10px; }
-.plot svg { display: block; max-width: 100%; height: auto; overflow: visible; }
+.plot svg { display: block; max-width: 100%; height: auto; }
 .plot svg.narrow { display: none; }
 .plot text { font-family: inherit; }
 details { margin-top: 8px; font-size: 0.9rem; }

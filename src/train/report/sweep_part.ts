@@ -1,15 +1,11 @@
 // The part of the page on a sweep.
 import { figures } from "./figure.ts";
 import { axesOf } from "./figures/axis.ts";
-import {
-  mapFigure,
-  parallelFigure,
-  ranked,
-  settingFigures,
-  tradeFigure,
-  trialCurvesFigure,
-  trialTable,
-} from "./figures/sweep.ts";
+import { mapFigure } from "./figures/map.ts";
+import { settingFigures } from "./figures/one_setting.ts";
+import { parallelFigure } from "./figures/parallel.ts";
+import { ranked, settingOf } from "./figures/ranked.ts";
+import { seedTable, tradeFigure, trialCurvesFigure, trialTable } from "./figures/trials.ts";
 import type { Finding } from "./findings.ts";
 import { duration, listed, loss } from "./format.ts";
 import { type Html, html } from "./html.ts";
@@ -18,12 +14,12 @@ import type { Sweep } from "./read_sweep.ts";
 
 /** What a sweep found, and how it looks. */
 export async function sweepPart(sweep: Sweep): Promise<Html> {
-  const { name, facts, trials, varied, damage } = sweep;
-  const sampler = facts.text("sampler") ?? facts.text("sampler.name");
+  const { name, facts, trials, varied } = sweep;
+  const search = facts.text("search.search");
   const about = [
     `${trials.length} ${trials.length === 1 ? "trial" : "trials"}`,
     varied.length > 0 && `over ${listed(varied)}`,
-    sampler && `by ${sampler}`,
+    search && `by ${search}`,
   ].filter((part) => part);
   const drawn = [
     await parallelFigure(sweep),
@@ -34,8 +30,9 @@ export async function sweepPart(sweep: Sweep): Promise<Html> {
   ].filter((one) => one !== null);
   return html`<header><p class="kicker">Sweep</p><h1>${name}</h1><p class="lead">${about.join(" ")}</p></header>
 ${tileRow(tilesOf(sweep))}
-${findingList([...damage.map((text): Finding => ({ kind: "mind", title: "Damaged file", text })), ...edges(sweep)])}
+${findingList(findingsOf(sweep))}
 ${figures(drawn)}
+${sweep.groups.length > 0 && html`<section><h2>Over seeds</h2>${seedTable(sweep)}</section>`}
 ${trials.length > 0 && html`<section><h2>Trials, the best first</h2>${trialTable(sweep)}</section>`}`;
 }
 
@@ -43,28 +40,33 @@ ${trials.length > 0 && html`<section><h2>Trials, the best first</h2>${trialTable
 function tilesOf(sweep: Sweep): Tile[] {
   const [best] = ranked(sweep);
   const seconds = sweep.trials.reduce((sum, trial) => sum + (trial.seconds ?? 0), 0);
-  const early = sweep.trials.filter(
-    ({ stopped }) => stopped !== null && stopped !== "steps",
-  ).length;
+  const paused = sweep.trials.filter((trial) => trial.paused).length;
   return [
     ...(best ? [["Best objective", loss(best.objective), `trial ${best.name}`] as Tile] : []),
     ...(best
       ? axesOf(sweep.trials, sweep.varied).map(
-          ({ key, name, text }): Tile => [
-            name,
-            text(best.settings[key] ?? "–"),
-            "of the best trial",
-          ],
+          (axis): Tile => [axis.name, settingOf(best, axis), "of the best trial"],
         )
       : []),
     ...(seconds > 0 ? [["Time", duration(seconds), "of all trials together"] as Tile] : []),
-    ...(early > 0
-      ? [["Stopped early", `${early}`, `of ${sweep.trials.length} trials`] as Tile]
+    ...(paused > 0
+      ? [["Paused early", `${paused}`, `of ${sweep.trials.length} trials`] as Tile]
       : []),
   ];
 }
 
-/** A best value at the end of what was tried says that more may lie beyond; one without any trial says so too. */
+/** Trials that failed; a best value at the end of what was tried, for more may lie beyond. */
+function findingsOf(sweep: Sweep): Finding[] {
+  const failed = sweep.trials.filter(({ stopped }) => stopped === "failed");
+  const names = listed(failed.map(({ name }) => name));
+  const text = `No result from ${failed.length === 1 ? "trial" : "trials"} ${names}; trials.jsonl says why.`;
+  return [
+    ...sweep.damage.map((line): Finding => ({ kind: "mind", title: "Damaged file", text: line })),
+    ...(failed.length > 0 ? [{ kind: "bad", title: "Failed trials", text } as Finding] : []),
+    ...edges(sweep),
+  ];
+}
+
 function edges(sweep: Sweep): Finding[] {
   const trials = ranked(sweep);
   const [best] = trials;

@@ -201,7 +201,8 @@ export function makeSweep(folder: string, { trials = 24 } = {}): void {
       0.03 * random();
     const steps = objective < 2.3 ? 400 : objective < 2.5 ? 200 : 100;
     const learns = 3.4 - objective + (steps < 400 ? 0.1 : 0);
-    makeRun(`${folder}/trials/${trial}`, { r, lr, steps, learns, seed: trial + 2 });
+    const own = `trials/${`${trial}`.padStart(4, "0")}`;
+    makeRun(`${folder}/${own}`, { r, lr, steps, learns, seed: trial + 2 });
     return {
       trial,
       settings: {
@@ -216,8 +217,9 @@ export function makeSweep(folder: string, { trials = 24 } = {}): void {
       forgetting: 0.02 + 0.05 * random() + 0.04 * Math.max(0, far + 1),
       steps,
       seconds: steps * 0.05,
-      stopped: steps < 400 ? "halving" : "steps",
-      folder: `trials/${trial}`,
+      budget: steps < 400 ? steps : null,
+      stopped: steps < 400 ? "limit" : "steps",
+      folder: own,
     };
   });
   writeFileSync(
@@ -226,6 +228,11 @@ export function makeSweep(folder: string, { trials = 24 } = {}): void {
   );
   writeFileSync(
     `${folder}/sweep.json`,
-    JSON.stringify({ format: 1, sampler: "asha", space: { "lora.r": [4, 8, 16, 32] }, seeds: [0] }),
+    JSON.stringify({
+      format: 1,
+      search: { search: "asha", steps: 400 },
+      space: { "lora.r": [4, 8, 16, 32] },
+      seed: 0,
+    }),
   );
 }

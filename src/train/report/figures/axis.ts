@@ -19,11 +19,18 @@ function written(value: Setting): string {
   return typeof value === "number" ? plain(Number(value.toPrecision(2))) : value;
 }
 
+const LONGEST = 24;
+
+/** A text that fits beside an axis. */
+function short(text: string): string {
+  return text.length > LONGEST ? `${text.slice(0, LONGEST - 1)}…` : text;
+}
+
 /** The axes of settings. */
 export function axesOf(trials: readonly Trial[], keys: readonly string[]): SettingAxis[] {
-  const short = (key: string) => key.split(".").at(-1)!;
-  const isTwice = (key: string) => keys.filter((other) => short(other) === short(key)).length > 1;
-  return keys.map((key) => axisOf(key, isTwice(key) ? key : short(key), trials));
+  const last = (key: string) => key.split(".").at(-1)!;
+  const isTwice = (key: string) => keys.filter((other) => last(other) === last(key)).length > 1;
+  return keys.map((key) => axisOf(key, isTwice(key) ? key : last(key), trials));
 }
 
 function axisOf(key: string, name: string, trials: readonly Trial[]): SettingAxis {
@@ -34,7 +41,7 @@ function axisOf(key: string, name: string, trials: readonly Trial[]): SettingAxi
     const step = Math.max(values.length - 1, 1);
     const place = (value: Setting) =>
       values.length === 1 ? 0.5 : values.indexOf(String(value)) / step;
-    return { key, name, kind: "words", values, place, text: String };
+    return { key, name, kind: "words", values, place, text: (value) => short(String(value)) };
   }
   const values = (all as number[]).sort((a, b) => a - b);
   const [low, high] = [values[0]!, values.at(-1)!];

@@ -117,7 +117,7 @@ export async function memoryFigure(runs: readonly Run[]): Promise<Figure | null>
       "The most that each kind had. They need not have had it at once: at the right stands the most of all together.",
     size: "half",
     plot: await barPlot(`GPU memory. ${alt}`, bars),
-    key: categories.map((name) => ({ name, colour: colour(name), shape: "square" })),
+    key: categories.map((name) => ({ name, colour: colour(name), shape: "block" })),
     numbers: table(
       ["for", ...seen.map(({ run }) => (runs.length > 1 ? run.name : "bytes"))],
       categories.map((name) => [name, ...seen.map(({ parts }) => cell(parts, name))]),

@@ -3,7 +3,7 @@ import { colourOf, type Figure, type KeyLine, table } from "../figure.ts";
 import { lowest } from "../findings.ts";
 import { count, loss } from "../format.ts";
 import type { Part } from "../html.ts";
-import { axes, dots, level, line, type Mark, rangeOf, rug, words } from "../marks.ts";
+import { axes, dots, level, line, type Mark, rangeOf, rug, shapeOf, words } from "../marks.ts";
 import { type Layer, plot } from "../plot.ts";
 import type { Point, Run, Step } from "../read_run.ts";
 import { thin } from "../thin.ts";
@@ -86,7 +86,7 @@ export async function lossFigure(runs: readonly Run[]): Promise<Figure | null> {
         alone ? { colour: training } : { colour: training, width: 1.3, opacity: 0.5 },
       ),
       line(marks, { colour: held, width: 2.2 }),
-      dots(marks, { colour: held }),
+      dots(marks, { colour: held, shape: alone ? "circle" : shapeOf(runs.indexOf(run)) }),
       ...(alone && skipped.length > 0 ? [rug(skipped, height, "var(--bad)")] : []),
     ];
   };
@@ -139,7 +139,7 @@ export async function lossFigure(runs: readonly Run[]): Promise<Figure | null> {
     plot: await plot(`Loss by step. ${alt}`, "whole", drawing),
     key: alone
       ? keyOfOne(seen[0]!, before)
-      : runs.map(({ name }, i) => ({ name, colour: colourOf(i), shape: "line" })),
+      : runs.map(({ name }, i) => ({ name, colour: colourOf(i), shape: shapeOf(i) })),
     numbers: lookTable(seen),
   };
 }
@@ -157,7 +157,7 @@ function keyOfOne(run: Run, before: number | null): KeyLine[] {
       ? []
       : [{ name: "before training", colour: "var(--muted)", shape: "rule" } as const]),
     ...(run.steps.some((s) => s.skipped)
-      ? [{ name: "skipped step", colour: "var(--bad)", shape: "square" } as const]
+      ? [{ name: "skipped step", colour: "var(--bad)", shape: "block" } as const]
       : []),
   ];
 }
@@ -183,7 +183,7 @@ const SERIES: readonly Series[] = [
     title: "Learning rate",
     about: "Of the first parameter group.",
     of: (s) => s.lr,
-    format: "~g",
+    format: "small",
   },
   {
     title: "Gradient norm",

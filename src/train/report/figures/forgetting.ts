@@ -1,7 +1,7 @@
 // Forgetting: what was learnt on the target against what was lost on general text.
 import { colourOf, type Figure, table } from "../figure.ts";
 import { count, loss, signed } from "../format.ts";
-import { axes, dots, level, line, type Mark, rangeOf, words } from "../marks.ts";
+import { axes, dots, level, line, type Mark, rangeOf, shapeOf, words } from "../marks.ts";
 import { plot } from "../plot.ts";
 import type { Run } from "../read_run.ts";
 
@@ -25,6 +25,7 @@ export async function planeFigure(runs: readonly Run[]): Promise<Figure | null> 
     run,
     path: pathOf(run),
     colour: colourOf(runs.indexOf(run)),
+    shape: shapeOf(runs.indexOf(run)),
   }));
   const seen = paths.filter(({ path }) => path.length > 1);
   if (seen.length === 0) return null;
@@ -47,10 +48,10 @@ export async function planeFigure(runs: readonly Run[]): Promise<Figure | null> 
     encoding: axes({ title: "target loss", domain: x }, { domain: y }),
     layer: [
       level(start.y),
-      ...seen.flatMap(({ path, colour }) => [
+      ...seen.flatMap(({ path, colour, shape }) => [
         line(path, { colour, width: 1.8 }),
         dots(path.slice(1, -1), { colour, size: 22 }),
-        dots(path.slice(-1), { colour, size: 80 }),
+        dots(path.slice(-1), { colour, size: 80, shape }),
         dots(path.slice(0, 1), { colour: "var(--muted)", size: 70, ring: true }),
       ]),
       words([{ x: start.x, y: start.y, text: "base" }], {
@@ -74,7 +75,7 @@ export async function planeFigure(runs: readonly Run[]): Promise<Figure | null> 
     plot: await plot(`General loss over target loss. ${alt.join(" ")}`, "half", drawing),
     key:
       runs.length > 1
-        ? seen.map(({ run, colour }) => ({ name: run.name, colour, shape: "dot" }))
+        ? seen.map(({ run, colour, shape }) => ({ name: run.name, colour, shape }))
         : [],
     numbers: table(
       ["run", "target", "change", "general", "change"],
