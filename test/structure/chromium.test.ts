@@ -1,6 +1,6 @@
 // The library in a real browser: Chromium, from the npm package that carries SwiftShader, opens a page that
 // trains an adapter, and the result is the one that Node computes on the same device.
-import { spawn, spawnSync } from "node:child_process";
+import { spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -8,6 +8,7 @@ import { tmpdir } from "node:os";
 import { extname, join, resolve, sep } from "node:path";
 import { test } from "uvu";
 import { equal, is, match, ok } from "uvu/assert";
+import { CHROMIUM_FLAGS, findChromium } from "../browser_page.ts";
 import { type Built, buildPackage } from "../built.ts";
 import { runNode } from "../child.ts";
 import { theGpu } from "../gpu.ts";
@@ -137,12 +138,7 @@ async function opened(chromium: string, { app, manifest }: Built): Promise<Worke
 }
 
 const FLAGS = [
-  "--headless=shell",
-  "--no-sandbox",
-  "--no-zygote",
-  "--single-process",
-  "--in-process-gpu",
-  "--disable-dev-shm-usage",
+  ...CHROMIUM_FLAGS,
   "--remote-debugging-port=0",
   "--enable-unsafe-webgpu",
   "--use-webgpu-adapter=swiftshader",
@@ -151,22 +147,10 @@ const FLAGS = [
   "--ignore-gpu-blocklist",
 ];
 
-/** Path of a Chromium that starts here, or why there is none. */
-async function findChromium(): Promise<{ path: string } | { why: string }> {
-  if (process.platform !== "linux" || process.arch !== "x64") return { why: "no Linux x64" };
-  if (theGpu()?.adapterClass !== "swiftshader")
-    return { why: "it is tried where SwiftShader is tested" };
-  try {
-    const { default: chromium } = await import("@sparticuz/chromium");
-    const path = await chromium.executablePath();
-    const { status, stderr } = spawnSync(path, ["--version"], { encoding: "utf8" });
-    return status === 0 ? { path } : { why: stderr.trim() };
-  } catch (error) {
-    return { why: (error as Error).message };
-  }
-}
-
-const found = await findChromium();
+const found =
+  theGpu()?.adapterClass === "swiftshader"
+    ? await findChromium()
+    : { why: "it is tried where SwiftShader is tested" };
 const name = "in Chromium a page trains an adapter to the result that Node computes";
 if ("why" in found) {
   console.error(`skipped: ${found.why}`);

@@ -18,18 +18,27 @@ type Rule = (run: Run) => Finding | null;
 /** All that is worth saying about a run, the worst first. */
 export function findingsOf(run: Run): Finding[] {
   const damage = run.damage.map((text): Finding => ({ kind: "mind", title: "Damaged file", text }));
-  const notes = run.facts.at("notes");
-  const own = (Array.isArray(notes) ? notes : []).map(
-    (text): Finding => ({ kind: "mind", title: "Note", text: sentence(String(text)) }),
+  const own = notesOf(run).map(
+    (text): Finding => ({ kind: "mind", title: "Note", text: sentence(text) }),
   );
   const found = RULES.map((rule) => rule(run)).filter((finding) => finding !== null);
   const order = { bad: 0, mind: 1, good: 2 };
   return [...damage, ...own, ...found].sort((a, b) => order[a.kind] - order[b.kind]);
 }
 
-/** With a capital and a full stop. */
+/** What the run itself noted, and what its adapter shows. */
+function notesOf({ facts, learnt }: Run): string[] {
+  const notes = facts.at("notes");
+  const own = Array.isArray(notes) ? notes.map(String) : [];
+  // The run has said it where lora_B stayed zero.
+  const isSaid = (warning: string) =>
+    /zero/.test(warning) && own.some((note) => /lora_B/.test(note));
+  return [...own, ...(learnt?.warnings ?? []).filter((warning) => !isSaid(warning))];
+}
+
+/** With a full stop, and a capital where it begins with a word. */
 function sentence(text: string): string {
-  const whole = text.charAt(0).toUpperCase() + text.slice(1);
+  const whole = text.replace(/^[a-z]+(?=[ ,])/, (word) => word[0]!.toUpperCase() + word.slice(1));
   return /[.!?]$/.test(whole) ? whole : `${whole}.`;
 }
 
@@ -100,20 +109,24 @@ function trainingLossAt(steps: readonly Step[], step: number): number | null {
   return steps.filter((one) => one.step <= step && one.smoothed !== null).at(-1)?.smoothed ?? null;
 }
 
-const overfitting: Rule = ({ valid, steps }) => {
+const overfitting: Rule = ({ valid, steps, facts }) => {
   const [best, last] = [lowest(valid), valid.at(-1)];
   if (!best || !last || best.step === 0) return null;
   const after = valid.filter(({ step }) => step > best.step);
   const [from, to] = [trainingLossAt(steps, best.step), trainingLossAt(steps, last.step)];
   const rises = after.length >= 2 && last.loss > best.loss * (1 + NOTABLE);
   if (!rises || from === null || to === null || to >= from) return null;
+  const share = signed(100 * (last.loss / best.loss - 1), 0);
+  const isCaught = facts.text("stopped") === "patience";
+  const advice = isCaught
+    ? `early stopping brought back the weights of step ${count(best.step)}. More data would let it learn on; so may a smaller rank or more dropout.`
+    : "Stop at the best look (patience), bring more data, or train less: a smaller rank, more dropout, fewer steps.";
   return {
-    kind: "bad",
+    kind: isCaught ? "mind" : "bad",
     title: `Overfitting after step ${count(best.step)}`,
-    text: `From there to step ${count(last.step)} the validation loss rose from ${loss(best.loss)} to ${loss(last.loss)} (${signed(
-      100 * (last.loss / best.loss - 1),
-      0,
-    )} %), while the training loss fell from ${loss(from)} to ${loss(to)}: the model learns its examples by heart. Stop at the best look (patience), bring more data, or train less: a smaller rank, more dropout, fewer steps.`,
+    text:
+      `From there to step ${count(last.step)} the validation loss rose from ${loss(best.loss)} to ${loss(last.loss)} (${share} %), ` +
+      `while the training loss fell from ${loss(from)} to ${loss(to)}: the model learns its examples by heart${isCaught ? "; " : ". "}${advice}`,
   };
 };
 

@@ -22,9 +22,12 @@ const ENTITIES: Readonly<Record<string, string>> = {
 /** Controls, which HTML forbids, and what turns the direction of the text that follows. */
 const UNSEEN = /(?![\t\n\r])[\p{Cc}\u202a-\u202e\u2066-\u2069]/gu;
 
+/** A text with signs in the place of what nobody would see. */
+const seen = (text: string): string => text.replace(UNSEEN, "\ufffd");
+
 /** A text as it may stand in an element or in a quoted attribute. */
 export function escaped(text: string): string {
-  return text.replace(UNSEEN, "\ufffd").replace(/[&<>"']/g, (c) => ENTITIES[c]!);
+  return seen(text).replace(/[&<>"']/g, (c) => ENTITIES[c]!);
 }
 
 function markupOf(part: Part): string {
@@ -41,5 +44,5 @@ export function html(strings: TemplateStringsArray, ...parts: Part[]): Html {
 
 /** Markup of a library that escapes what it is given. */
 export function trusted(markup: string): Html {
-  return new Html(markup);
+  return new Html(seen(markup));
 }

@@ -4,6 +4,7 @@ import { figures } from "./figure.ts";
 import { memoryFigure, opsFigure } from "./figures/bars.ts";
 import { lossFigure, stepFigures } from "./figures/curves.ts";
 import { planeFigure } from "./figures/forgetting.ts";
+import { spectrumFigure } from "./figures/spectrum.ts";
 import { type Finding, findingsOf } from "./findings.ts";
 import { listed, moment } from "./format.ts";
 import { type Html, html, type Part } from "./html.ts";
@@ -73,6 +74,7 @@ async function inside(run: Run): Promise<Html> {
     await planeFigure([run]),
     await memoryFigure([run]),
     await opsFigure(run),
+    await spectrumFigure(run.learnt),
   ].filter((one) => one !== null);
   const record = settings(run);
   return html`${tiles(run)}

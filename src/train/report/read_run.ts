@@ -4,6 +4,7 @@ import { fileExists, readJson } from "../../tensor/files.ts";
 import { Smoothed } from "../smoothed.ts";
 import { Facts } from "./facts.ts";
 import { type JsonLines, readJsonLines } from "./json_lines.ts";
+import type { Learnt } from "./learnt.ts";
 
 /** A step of training. What was not a finite number, or was not written, is null. */
 export interface Step {
@@ -43,6 +44,8 @@ export interface Run {
   /** Losses on general text, that before training as step 0. */
   general: Point[];
   ops: OpTime[];
+  /** What its adapter learnt; null where it has none, or where nobody looked. */
+  learnt: Learnt | null;
   /** What is wrong with the files, in sentences. */
   damage: string[];
 }
@@ -74,6 +77,7 @@ export async function readRun(folder: string): Promise<Run> {
     valid,
     general,
     ops,
+    learnt: null,
     damage: damageOf("metrics.jsonl", read),
   };
 }

@@ -2,6 +2,7 @@
 import { readdir, stat } from "node:fs/promises";
 import { resolve, sep } from "node:path";
 import { FormatError, ValueError } from "../../gpu/errors.ts";
+import { readLearnt } from "./learnt.ts";
 import type { Subject } from "./page.ts";
 import { isRun, readRun } from "./read_run.ts";
 import { isSweep, readSweep } from "./read_sweep.ts";
@@ -24,7 +25,7 @@ export async function readSubject(folders: readonly string[]): Promise<Subject> 
   for (const [i, folder] of found.entries()) {
     const name = names[i]!;
     if (await isSweep(folder)) subject.sweeps.push({ ...(await readSweep(folder)), name });
-    else subject.runs.push({ ...(await readRun(folder)), name });
+    else subject.runs.push({ ...(await readRun(folder)), learnt: await readLearnt(folder), name });
   }
   return subject;
 }

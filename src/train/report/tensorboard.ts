@@ -73,7 +73,7 @@ function event({ tag, step, value, time }: Scalar): Uint8Array {
   const inner = [...field(1, text.encode(tag)), ...floating(2, value, 4)];
   return Uint8Array.from([
     ...floating(1, time, 8),
-    ...[2 << 3, ...varint(step)],
+    ...(step === 0 ? [] : [2 << 3, ...varint(step)]), // zero is what an absent number means
     ...field(5, field(1, inner)),
   ]);
 }

@@ -236,3 +236,52 @@ export function makeSweep(folder: string, { trials = 24 } = {}): void {
     }),
   );
 }
+
+/** The error of a call that must fail. */
+export async function refusal(call: () => Promise<unknown>): Promise<Error> {
+  try {
+    await call();
+  } catch (error) {
+    return error as Error;
+  }
+  throw new Error("nothing was thrown");
+}
+
+/** A name that tries to become markup, an attribute, a style, an expression. */
+export const HOSTILE = `"><script>alert(1)</script><img src=x onerror=alert(2)>'{{x}}</style></svg>\${y}\u202e`;
+
+/** A folder whose every text is hostile. */
+export function makeHostile(folder: string): void {
+  const lines = metricsOf({ steps: 40 });
+  for (const line of lines) if (line.kind === "profile") line.op = `${line.op} ${HOSTILE}`;
+  const json = runJsonOf({ steps: 40, model: HOSTILE }, lines);
+  const hostile = {
+    ...json,
+    config: { ...(json.config as object), [HOSTILE]: HOSTILE, method: HOSTILE },
+    command: ["lowrank", HOSTILE],
+    adapter: { description: HOSTILE },
+    version: HOSTILE,
+    notes: [HOSTILE],
+    memory: { peak_bytes: { [HOSTILE]: 5e6, base: 1e7 } },
+  };
+  mkdirSync(folder, { recursive: true });
+  writeFileSync(`${folder}/metrics.jsonl`, lines.map((line) => JSON.stringify(line)).join("\n"));
+  writeFileSync(`${folder}/run.json`, JSON.stringify(hostile));
+}
+
+/** A sweep whose settings' names and words are hostile. */
+export function makeHostileSweep(folder: string): void {
+  makeSweep(folder, { trials: 6 });
+  const lines = [1, 2, 3, 4, 5].map((trial) =>
+    JSON.stringify({
+      trial,
+      settings: { [HOSTILE]: `${trial} ${HOSTILE}`, [`lora.${HOSTILE}`]: trial },
+      objective: 3 - 0.1 * trial,
+      forgetting: 0.1 * trial,
+      valid_loss: 2,
+      stopped: HOSTILE,
+    }),
+  );
+  writeFileSync(`${folder}/trials.jsonl`, lines.join("\n"));
+  writeFileSync(`${folder}/sweep.json`, JSON.stringify({ search: { search: HOSTILE } }));
+}

@@ -40,7 +40,7 @@ export async function mapFigure(sweep: Sweep): Promise<Figure | null> {
   const longest = Math.max(...order(up).map((text) => text.length));
   const drawing = (): Drawing => ({
     height: Math.max(150, 44 * up.values.length),
-    margin: { left: Math.min(150, 26 + 7 * longest), top: 4, right: 6 },
+    margin: { left: Math.min(190, 36 + 7 * longest), top: 4, right: 6 },
     encoding: {
       x: {
         field: "a",

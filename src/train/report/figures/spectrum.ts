@@ -1,14 +1,9 @@
 // The spectrum of what an adapter learnt: how much of the update would fit into a smaller rank.
 import { colourOf, type Figure, table } from "../figure.ts";
 import { percent } from "../format.ts";
+import type { Learnt } from "../learnt.ts";
 import { axes, level, line, type Mark } from "../marks.ts";
 import { plot } from "../plot.ts";
-
-/** A layer's learnt update. */
-export interface LayerSpectrum {
-  path: string;
-  spectrum: { r: number; values: readonly number[]; norm: number; rank50: number; rank90: number };
-}
 
 const MOST_KINDS = 8;
 
@@ -32,14 +27,9 @@ function mean(curves: readonly number[][], length: number): Mark[] {
   });
 }
 
-/**
- * The energy held by the first singular values, a line for each kind of layer.
- * @param advice  what it says about r
- */
-export async function spectrumFigure(
-  layers: readonly LayerSpectrum[],
-  advice: string,
-): Promise<Figure | null> {
+/** The energy held by the first singular values, a line for each kind of layer. */
+export async function spectrumFigure(learnt: Learnt | null): Promise<Figure | null> {
+  const { layers = [], advice = "" } = learnt ?? {};
   const seen = layers.filter(({ spectrum }) => spectrum.norm > 0);
   if (seen.length === 0) return null;
   const r = Math.max(...seen.map(({ spectrum }) => spectrum.values.length));
