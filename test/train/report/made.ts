@@ -100,7 +100,7 @@ export function runJsonOf(
   return {
     format: 1,
     config: {
-      model: made.model ?? "HuggingFaceTB/SmolLM2-135M",
+      model: made.model ?? "example/model-135M",
       output: "out/run",
       seed: 0,
       method,
@@ -130,7 +130,7 @@ export function runJsonOf(
     },
     command: ["lowrank", "train", "--config", "run.yaml"],
     version: "0.1.0",
-    adapter: { class: "gpu", description: "NVIDIA GeForce RTX 4070 (Vulkan, driver 560.35)" },
+    adapter: { class: "gpu", description: "Example GPU (Vulkan)" },
     started: "2026-11-25T03:10:00.000Z",
     ended: "2026-11-25T03:10:38.000Z",
     stopped: made.stopped ?? "steps",

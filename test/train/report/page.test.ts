@@ -51,8 +51,8 @@ test("a run's page has all its parts", async () => {
   ]);
   match(page, "<b>Overfitting after step 200.</b>");
   match(page, "3.402 → 2.");
-  match(page, "SmolLM2-135M");
-  match(page, "NVIDIA GeForce RTX 4070");
+  match(page, "example/model-135M");
+  match(page, "Example GPU");
   not.match(page, /undefined|NaN|\[object|Infinity/);
   ok(page.length < 200_000, `${page.length} bytes`);
 });
