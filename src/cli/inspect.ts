@@ -3,7 +3,7 @@ import type { Command } from "commander";
 import { inspect } from "../train/inspect/index.ts";
 import { action, examples } from "./action.ts";
 import { factsText } from "./inspect_text.ts";
-import type { Bar, Output } from "./output.ts";
+import { LateBar } from "./late_bar.ts";
 
 const EXAMPLES = examples({
   "lowrank inspect out/run/adapter": "an adapter: its layers, what each learnt, and whether r fits",
@@ -34,21 +34,11 @@ export function addInspect(program: Command): void {
     .addHelpText("after", EXAMPLES)
     .action(
       action<Options>(async (output, { tensors = false }, path: string) => {
-        const facts = await inspect(path, barAfter(output, 1000));
-        output.end();
+        const bar = new LateBar(output, "layers");
+        const facts = await inspect(path, (done, of) => bar.update(done, of));
+        bar.end();
         output.document(facts);
         output.say(factsText(facts, tensors));
       }),
     );
-}
-
-/** Shows a bar for what takes longer than so many milliseconds. */
-function barAfter(output: Output, ms: number): (done: number, of: number) => Promise<void> {
-  const began = performance.now();
-  let bar: Bar | null = null;
-  return async (done, of) => {
-    if (performance.now() - began < ms) return;
-    bar ??= await output.bar("layers", of, done);
-    bar.update(done);
-  };
 }

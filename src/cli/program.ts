@@ -2,12 +2,18 @@
 import { Command, CommanderError, type Option } from "commander";
 import { addDoctor } from "./doctor_command.ts";
 import { complain } from "./errors.ts";
+import { addGenerate } from "./generate.ts";
 import { addInspect } from "./inspect.ts";
 import { addReport } from "./report.ts";
 import { version } from "./version.ts";
 
 /** Each puts one command into the program. In the order of `lowrank --help`. */
-const COMMANDS: readonly ((program: Command) => void)[] = [addDoctor, addInspect, addReport];
+const COMMANDS: readonly ((program: Command) => void)[] = [
+  addDoctor,
+  addGenerate,
+  addInspect,
+  addReport,
+];
 
 const ENVIRONMENT = `
 Environment:

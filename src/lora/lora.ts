@@ -267,6 +267,11 @@ export class Lora {
     return [...this.layers.values()].some((layer) => layer.merged);
   }
 
+  /** Whether the active adapters take part. */
+  get enabled(): boolean {
+    return this.switches.enabled;
+  }
+
   /** Lets the adapters take part again. */
   enable(): void {
     this.switches.enabled = true;

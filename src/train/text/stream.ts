@@ -6,14 +6,16 @@ import { checkTokenizer, type Tokenizer } from "./tokenizer.ts";
 /**
  * The text of a stream of tokens, as far as it is certain: a character that takes several tokens comes
  * with the last of them. The pieces together are the text of all tokens.
+ * @param after  tokens that stand before them: where a text goes on, decoders keep a blank that they drop at its start
  */
 export async function* decodeStream(
   tokenizer: Tokenizer,
   tokens: AsyncIterable<number> | Iterable<number>,
+  after: readonly number[] = [],
 ): AsyncGenerator<string, void> {
   // Decoders treat the start of a text in their own way, so a piece is what the newest tokens add to
   // the text of those just before them.
-  let before: number[] = [];
+  let before = [...after];
   let fresh: number[] = [];
   for await (const token of tokens) {
     fresh.push(token);
@@ -32,9 +34,12 @@ export async function* decodeStream(
   if (rest.length > known.length) yield rest.slice(known.length);
 }
 
+/** Tokens of a prompt that the text after it is decoded with. */
+const CONTEXT = 8;
+
 /**
  * The text that follows a prompt, piece by piece.
- * @param prompt  a text, or ids such as those of `encodeChat`
+ * @param prompt  a text, which goes on, or ids such as those of `encodeChat`, after which a new text begins
  * @throws ValueError where the tokenizer does not fit the model
  */
 export async function* generateText(
@@ -44,6 +49,10 @@ export async function* generateText(
   options: GenerateOptions = {},
 ): AsyncGenerator<string, void> {
   checkTokenizer(tokenizer, model);
-  const ids = typeof prompt === "string" ? tokenizer.encode(prompt) : prompt;
-  yield* decodeStream(tokenizer, generateStream(model, ids, options));
+  if (typeof prompt !== "string") {
+    yield* decodeStream(tokenizer, generateStream(model, prompt, options));
+    return;
+  }
+  const ids = tokenizer.encode(prompt);
+  yield* decodeStream(tokenizer, generateStream(model, ids, options), ids.slice(-CONTEXT));
 }

@@ -1,0 +1,25 @@
+// LateBar: a progress bar that only shows where something takes long.
+import type { Bar, Output } from "./output.ts";
+
+/** How long it waits. */
+const MOMENT_MS = 1500;
+
+export class LateBar {
+  private readonly began = performance.now();
+  private bar: Promise<Bar> | null = null;
+
+  constructor(
+    private readonly output: Output,
+    private readonly name: string,
+  ) {}
+
+  update(done: number, of: number, facts = ""): void {
+    if (performance.now() - this.began < MOMENT_MS) return;
+    this.bar ??= this.output.bar(this.name, of, done);
+    void this.bar.then((bar) => bar.update(done, facts));
+  }
+
+  end(): void {
+    void this.bar?.then((bar) => bar.end());
+  }
+}
