@@ -37,6 +37,7 @@ test("every file that package.json names is in the package", () => {
     "./text",
     "./data",
     "./train",
+    "./evaluation",
     "./hub",
     "./report",
     "./kernels",
