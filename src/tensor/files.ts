@@ -1,9 +1,12 @@
 // Files of a folder: written whole or not at all, and read with errors that name them. Node only.
-import { FormatError } from "../gpu/errors.ts";
+import { FormatError, LowrankError } from "../gpu/errors.ts";
 
 let written = 0;
 
-/** Writes to a temporary name in the same folder and renames. Makes the folder if need be. */
+/**
+ * Writes to a temporary name in the same folder and renames. Makes the folder if need be.
+ * @throws LowrankError where the disk refuses, such as a full one; a file that was there is as before
+ */
 export async function writeFileSafely(path: string, content: string | Uint8Array): Promise<void> {
   const bytes = typeof content === "string" ? new TextEncoder().encode(content) : content;
   await writeFileWith(path, (write) => write(bytes));
@@ -15,10 +18,10 @@ export async function writeFileWith(
   produce: (write: (part: Uint8Array) => Promise<void>) => Promise<void>,
 ): Promise<void> {
   const { dirname, mkdir, open, rename, rm } = await import("./disk.node.ts");
-  await mkdir(dirname(path), { recursive: true });
   written += 1;
   const temporary = `${path}.${process.pid}.${written}.tmp`; // two writers at once must not meet
   try {
+    await mkdir(dirname(path), { recursive: true });
     const file = await open(temporary, "w");
     try {
       await produce((part) => file.writeFile(part));
@@ -29,8 +32,20 @@ export async function writeFileWith(
     await rename(temporary, path);
   } catch (error) {
     await rm(temporary, { force: true });
-    throw error;
+    throw isOfDisk(error) ? refusedBy(path, error) : error;
   }
+}
+
+const isOfDisk = (error: unknown): error is Error => error instanceof Error && "syscall" in error;
+
+function refusedBy(path: string, { message }: Error): LowrankError {
+  return new LowrankError({
+    op: "files",
+    arg: path,
+    expected: "a file that can be written",
+    got: message.replace(/, \w+( '.*)?$/s, ""), // "ENOSPC: no space left on device, write"
+    hint: "What was there is as before.",
+  });
 }
 
 /** The JSON object in a file. Throws FormatError where there is none. */

@@ -84,11 +84,15 @@ class Run implements Disposable {
     const { history, best } = this;
     if (this.options.checkpoint) await this.open();
     let stopped = this.stopped();
-    while (!stopped) {
-      await this.oneStep();
-      await this.look();
-      stopped = this.stopped();
-      if (stopped || history.step % this.every === 0) await this.folder?.saveLast();
+    try {
+      while (!stopped) {
+        await this.oneStep();
+        await this.look();
+        stopped = this.stopped();
+        if (stopped || history.step % this.every === 0) await this.folder?.saveLast();
+      }
+    } finally {
+      await this.folder?.close();
     }
     best.restore();
     const { losses, gradNorms, stepMs, valid, skipped } = history;

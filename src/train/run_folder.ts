@@ -2,8 +2,10 @@
 import { ValueError } from "../gpu/errors.ts";
 import type { CausalLM } from "../nn/causal_lm.ts";
 import { fileExists } from "../tensor/files.ts";
+import { readMetadata } from "../tensor/safetensors_file.ts";
 import { modelFingerprint } from "./fingerprint.ts";
-import { type FitOptions, type Settings, setsOf } from "./fit_options.ts";
+import { type CheckpointOptions, type FitOptions, type Settings, setsOf } from "./fit_options.ts";
+import { FolderLock } from "./folder_lock.ts";
 import {
   type Identity,
   loadTraining,
@@ -19,14 +21,15 @@ import {
 export class RunFolder {
   private constructor(
     private readonly folder: string,
+    private readonly lock: FolderLock,
     private readonly state: RunState,
     private readonly identity: Identity,
   ) {}
 
   /**
    * The folder of `options.checkpoint`, and its checkpoint in `state` where the run is to go on.
-   * @throws ValueError where there is a checkpoint and none was asked for; FormatError where it is not
-   *   of this run
+   * @throws ValueError where there is a checkpoint and none was asked for, or where another process works in the
+   *   folder; FormatError where the checkpoint is not of this run
    */
   static async open(
     model: CausalLM,
@@ -34,7 +37,26 @@ export class RunFolder {
     settings: Settings,
     state: RunState,
   ): Promise<RunFolder> {
-    const { folder, resume = false } = options.checkpoint!;
+    const { folder, resume } = options.checkpoint!;
+    if (resume === true) await readMetadata(`${folder}/last.safetensors`); // before a folder is made
+    const lock = await FolderLock.take("fit", "checkpoint.folder", folder);
+    try {
+      const identity = await identityOf(model, options, settings, state);
+      const opened = new RunFolder(folder, lock, state, identity);
+      await opened.begin(options.checkpoint!);
+      return opened;
+    } catch (error) {
+      await lock.release();
+      throw error;
+    }
+  }
+
+  /** Gives the folder back. */
+  close(): Promise<void> {
+    return this.lock.release();
+  }
+
+  private async begin({ folder, resume = false }: CheckpointOptions): Promise<void> {
     const path = `${folder}/last.safetensors`;
     const isThere = await fileExists(path);
     if (isThere && !resume) {
@@ -42,11 +64,8 @@ export class RunFolder {
       const facts = { arg: "checkpoint.folder", expected: "without a checkpoint", got: path, hint };
       throw new ValueError({ op: "fit", ...facts });
     }
-    const identity = await identityOf(model, options, settings, state);
-    const opened = new RunFolder(folder, state, identity);
-    if (isThere) await opened.clear();
-    if (isThere || resume === true) await loadTraining(path, state, identity);
-    return opened;
+    if (isThere) await this.clear();
+    if (isThere || resume === true) await loadTraining(path, this.state, this.identity);
   }
 
   async saveLast(): Promise<void> {

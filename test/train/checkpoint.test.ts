@@ -1,13 +1,15 @@
 // Checkpoints of fit: a run that was broken off goes on with the same bits, and no other run does.
-import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { hostname } from "node:os";
 import { join } from "node:path";
 import { equal, is, match, not, ok } from "uvu/assert";
 import { randomState } from "../../src/tensor/philox.ts";
 import { readSafetensors } from "../../src/tensor/safetensors.ts";
 import type { FitOptions } from "../../src/train/fit_options.ts";
+import { FolderLock } from "../../src/train/folder_lock.ts";
 import { Windows } from "../../src/train/windows.ts";
 import { inFolder, runModule } from "../child.ts";
-import { gpuTest, runTests, theGpu } from "../gpu.ts";
+import { gpuTest, randomValues, runTests, theGpu } from "../gpu.ts";
 import { type Change, tinyRun, tokens } from "./tiny_run.ts";
 
 const read = (folder: string, name: string) =>
@@ -128,36 +130,131 @@ gpuTest("a finished run gone on with is the finished run; patience and bad steps
   }),
 );
 
-/** A process of its own that goes on with the run of a folder; `then` sees each step. */
+/** Starts a process of its own that goes on with the run of a folder; `then` sees each step. */
 const child = (folder: string, then: string) =>
   runModule(`import { init } from "./src/gpu/device.ts";
     import { tinyRun } from "./test/train/tiny_run.ts";
     await init();
     const die = () => process.kill(process.pid, "SIGKILL");
-    const onStep = ({ step }) => { ${then} };
+    let own = 0;
+    const onStep = ({ step }) => { own += 1; ${then} };
     const folder = ${JSON.stringify(folder)};
     const checkpoint = { folder, every: 1, resume: "if-present" };
-    const { result } = await tinyRun(folder, { checkpoint, onStep });
+    const { result } = await tinyRun(folder, { steps: ${LONG}, checkpoint, onStep });
     console.log(result.stopped, result.losses.length);`);
 
-gpuTest(
-  "kill -9 at a step and at any moment: processes that go on end with the same bits",
-  async () => {
+const LONG = 30;
+
+gpuTest("kill -9 at ten random moments: processes that go on end with the same bits", () =>
+  inFolder(async (folder) => {
+    const other = join(folder, "whole");
+    const expected = await tinyRun(other, { steps: LONG });
+    const seed = Number(process.env.LOWRANK_TEST_SEED ?? 20);
+    const moments = Array.from(randomValues(10, seed), (x) => Math.floor(40 * (x + 1)));
+    for (const [i, wait] of moments.entries()) {
+      const kill = i === 0 ? "if (step === 4) die();" : `if (own === 1) setTimeout(die, ${wait});`;
+      const facts = `kill ${i + 1}, ${wait} ms after a step, LOWRANK_TEST_SEED ${seed}`;
+      const { signal, stdout, stderr } = await child(folder, kill);
+      equal([signal, stdout], ["SIGKILL", ""], `${facts}: ${stderr}`);
+      const { length } = new Float32Array(
+        Uint8Array.from(read(folder, "last.safetensors").tensors.get("losses")!.bytes).buffer,
+      );
+      if (i === 0) is(length, 3, "no more than the step since is lost");
+      ok(length < LONG, `${facts}: ended before it was killed`);
+    }
+    writeFileSync(join(folder, "last.safetensors.1.1.tmp"), "half"); // if none of them left one
+    const end = await child(folder, "");
+    equal([end.code, end.stdout], [0, `steps ${LONG}\n`], end.stderr);
+    rmSync(join(other, "lock"), { force: true });
+    const [left, whole] = [leftBy(folder), leftBy(other)];
+    equal({ ...left, files: [] }, { ...whole, files: [] }, `moments ${moments}, seed ${seed}`);
+    equal(left.files, ["best.safetensors", "last.safetensors", "whole"], "nothing half written");
+    equal(expected.result.losses.length, LONG);
+  }),
+);
+
+gpuTest("a full disk: the error names the file, the checkpoint before stays, the run goes on", () =>
+  inFolder(async (folder) => {
     const expected = await whole();
-    await inFolder(async (folder) => {
-      const atOnce = await child(folder, "if (step === 4) die();");
-      equal([atOnce.signal, atOnce.stdout], ["SIGKILL", ""], atOnce.stderr);
-      const { tensors } = read(folder, "last.safetensors");
-      equal(tensors.get("losses")!.shape, [3], "no more than the step since is lost");
-      const wait = Math.random() * 60; // within a step, a look or the writing of a checkpoint
-      const later = await child(folder, `if (step === 5) setTimeout(die, ${wait});`);
-      is(later.signal, "SIGKILL", `after ${wait} ms: ${later.stderr}`);
-      writeFileSync(join(folder, "last.safetensors.1.1.tmp"), "half"); // if it did not leave one itself
-      const end = await child(folder, "");
-      equal([end.code, end.stdout], [0, "steps 12\n"], end.stderr);
-      equal(leftBy(folder), expected.left, `killed after ${wait} ms`);
-    });
-  },
+    /** Every name that the next files may be written under leads to a device that is always full. */
+    const names = Array.from({ length: 3000 }, (_, i) =>
+      join(folder, `last.safetensors.${process.pid}.${i}.tmp`),
+    );
+    const onStep = ({ step }: { step: number }) => {
+      if (step === 6) for (const name of names) symlinkSync("/dev/full", name);
+    };
+    const error = await tinyRun(folder, { onStep }).catch((reason: Error) => reason);
+    const { name, message } = error as Error;
+    match(
+      `${name} ${message}`,
+      /LowrankError files: .*last.safetensors must be a file that can be/,
+    );
+    match(message, "got ENOSPC: no space left on device. What was there is as before.");
+    for (const name of names) rmSync(name, { force: true });
+    equal(read(folder, "last.safetensors").tensors.get("losses")!.shape, [4]);
+    const { weights } = await tinyRun(folder, { random: 3 });
+    equal(weights, expected.weights);
+    equal(leftBy(folder), expected.left);
+  }),
+);
+
+gpuTest("a folder in use is refused; the lock of a process that is gone is taken over", () =>
+  inFolder(async (folder) => {
+    const says = async (change: Change = {}) => {
+      const error = await tinyRun(folder, change).catch((reason: Error) => reason);
+      return `${(error as Error).name} ${(error as Error).message}`;
+    };
+    let inside = "";
+    let asked: Promise<void> | null = null;
+    const onStep = ({ step }: { step: number }) => {
+      if (step === 1) {
+        asked = FolderLock.take("fit", "checkpoint.folder", folder).then(
+          () => {},
+          (error: Error) => {
+            inside = `${error.name} ${error.message}`;
+          },
+        );
+      }
+    };
+    await tinyRun(folder, { onStep, limits: { steps: 2 } });
+    await asked;
+    match(inside, "ValueError fit: checkpoint.folder must be in use by no other process, got ");
+    match(inside, `where process ${process.pid} on ${hostname()} since 20`);
+    match(inside, `If it has ended, remove ${folder}/lock.`);
+    const lock = (facts: object) =>
+      writeFileSync(join(folder, "lock"), JSON.stringify({ since: "then", ...facts }));
+    const stat = readFileSync("/proc/1/stat", "utf8");
+    const began = stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19];
+    const before = readFileSync(join(folder, "last.safetensors"));
+    lock({ pid: 1, host: hostname(), began });
+    match(await says(), "process 1 on");
+    lock({ pid: 2 ** 22 + 1, host: "elsewhere", began: "" });
+    match(await says(), "on elsewhere since then works");
+    writeFileSync(join(folder, "lock"), "");
+    match(await says(), "where a process works");
+    equal(readFileSync(join(folder, "last.safetensors")), before, "nothing was written");
+    lock({ pid: 2 ** 22 + 1, host: hostname(), began: "" });
+    is((await tinyRun(folder, { limits: { steps: 1 } })).result.losses.length, 3, "it is gone");
+    lock({ pid: 1, host: hostname(), began: `${began}0` });
+    is((await tinyRun(folder, { limits: { steps: 1 } })).result.losses.length, 4, "it is another");
+    equal(readdirSync(folder).sort(), ["best.safetensors", "last.safetensors"]);
+    match(await says({ seed: 9 }), "seed 9");
+    equal(readdirSync(folder).sort(), ["best.safetensors", "last.safetensors"], "given back");
+  }),
+);
+
+gpuTest("of many that take over a lock at once, one has it", () =>
+  inFolder(async (folder) => {
+    const gone = { pid: 2 ** 22 + 1, host: hostname(), began: "", since: "then" };
+    for (let n = 0; n < 20; n++) {
+      writeFileSync(join(folder, "lock"), JSON.stringify(gone));
+      const takes = Array.from({ length: 8 }, () => FolderLock.take("fit", "folder", folder));
+      const taken = (await Promise.allSettled(takes)).filter((r) => r.status === "fulfilled");
+      is(taken.length, 1);
+      await taken[0]!.value.release();
+      equal(readdirSync(folder), []);
+    }
+  }),
 );
 
 gpuTest("a checkpoint of another run, model, version or a damaged one is refused, and kept", () =>
