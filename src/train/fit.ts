@@ -131,7 +131,8 @@ class Run implements Disposable {
     if (inVain >= (settings.validate?.patience ?? Infinity)) return "patience";
     if (signal?.aborted) return "aborted";
     const isLate = performance.now() - this.began >= (limits?.seconds ?? Infinity) * 1000;
-    return isLate || history.own >= (limits?.steps ?? Infinity) ? "limit" : null;
+    const isEnough = history.own >= (limits?.steps ?? Infinity);
+    return isLate || isEnough || history.step >= (limits?.until ?? Infinity) ? "limit" : null;
   }
 
   private async oneStep(): Promise<void> {

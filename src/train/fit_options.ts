@@ -39,8 +39,8 @@ export interface FitOptions {
   onNonFinite?: "stop" | "skip";
   /** Where to keep what the run needs to go on, or to have it go on. */
   checkpoint?: CheckpointOptions;
-  /** Ends this call earlier; the schedule stays that of `steps`. */
-  limits?: { steps?: number; seconds?: number };
+  /** Ends this call earlier, after so many steps or seconds of its own, or at a step; the schedule stays that of `steps`. */
+  limits?: { steps?: number; seconds?: number; until?: number };
   /** Ends training after the step that runs; what there is is returned. */
   signal?: AbortSignal;
   /** How much of the past `smoothedLoss` keeps, in [0, 1). Default 0.98. */
@@ -160,6 +160,7 @@ export function settingsOf(options: FitOptions) {
   checkWord("fit", "onNonFinite", onNonFinite, ["stop", "skip"]);
   checkNumber("fit", "smoothing", smoothing, smoothing >= 0 && smoothing < 1, "in [0, 1)");
   if (limits?.steps !== undefined) checkCount("fit", "limits.steps", limits.steps);
+  if (limits?.until !== undefined) checkCount("fit", "limits.until", limits.until);
   if (limits?.seconds !== undefined && !(limits.seconds > 0)) {
     const facts = { arg: "limits.seconds", expected: "above 0", got: `${limits.seconds}` };
     throw new ValueError({ op: "fit", ...facts });

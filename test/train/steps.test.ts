@@ -234,6 +234,10 @@ gpuTest("options out of range are refused by name", async () => {
   match(await says({ validate: { ...validate, patience: 0 } }), count("validate.patience"));
   match(await says({ validate: { ...validate, minDelta: -1 } }), "fit: validate.minDelta must be");
   match(await says({ limits: { steps: -1 } }), count("limits.steps"));
+  match(
+    await says({ limits: { until: 0 } }),
+    "fit: limits.until must be a positive integer, got 0",
+  );
   match(await says({ limits: { seconds: 0 } }), "fit: limits.seconds must be above 0, got 0");
   match(await says({ smoothing: 1 }), "fit: smoothing must be in [0, 1), got 1");
   match(await says({ warmup: -1 }), "fit: warmup must be a number of at least 0, got -1");

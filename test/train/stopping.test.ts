@@ -72,6 +72,8 @@ gpuTest("limits of steps and time end the call, not the schedule", async () => {
   const late = await run({ limits: { seconds: 1e-9 } });
   equal([late.stopped, late.losses], ["limit", []]);
   not.equal(half.weights, all.weights);
+  const until = await run({ schedule: "cosine", limits: { until: 5 } });
+  equal([until.stopped, until.weights], ["limit", half.weights]);
 });
 
 gpuTest("a signal ends training after the step that runs; nothing is left behind", async () => {

@@ -104,30 +104,38 @@ async function openSweep(options: SweepOptions) {
     throw new ValueError({ op: "sweep", ...facts, got: `${forgettingWeight}` });
   }
   const found = searchOf(readSpace(options.space), search);
-  const { trials: _, start: __, ...kept } = search;
-  const facts = { space: options.space, search: kept, seed, forgetting_weight: forgettingWeight };
-  await keepFacts(`${folder}/sweep.json`, { format: 1, ...facts, ...identity });
+  const { trials, start: _, round: __, steps: ___, ...kept } = search;
+  const section = { ...kept, forgetting_weight: forgettingWeight };
+  const facts = { format: 1, space: options.space, sweep: section, seed, ...identity };
+  const free = { trials, side_by_side: options.sideBySide };
+  await keepFacts(`${folder}/sweep.json`, facts, free);
   const file = await TrialsFile.open(`${folder}/trials.jsonl`);
   return { file, playback: new Playback(found, file.lines) };
 }
 
-async function keepFacts(path: string, facts: Readonly<Record<string, unknown>>): Promise<void> {
-  const own = JSON.parse(JSON.stringify(facts)) as Record<string, unknown>;
-  if (!(await fileExists(path))) {
-    await writeFileSafely(path, `${JSON.stringify(own, null, 2)}\n`);
+type Facts = Record<string, unknown>;
+
+/**
+ * Writes what a sweep is, or checks that it is the same.
+ * @param free  what may differ when it goes on
+ */
+async function keepFacts(path: string, facts: Facts, free: Facts): Promise<void> {
+  const own = JSON.parse(JSON.stringify(facts)) as Facts;
+  const before = (await fileExists(path)) ? await readJson(path) : null;
+  const names = Object.keys({ ...before, ...own }).filter((name) => !(name in free));
+  const differing = before ? names.filter((name) => !same(before[name], own[name])) : [];
+  if (differing.length === 0) {
+    const text = `${JSON.stringify({ ...own, ...free }, null, 2)}\n`;
+    if (JSON.stringify(before, null, 2) !== text.trimEnd()) await writeFileSafely(path, text);
     return;
   }
-  const before = await readJson(path);
-  const names = Object.keys({ ...before, ...own });
-  const differing = names.filter((name) => !same(before[name], own[name]));
-  if (differing.length === 0) return;
-  const list = (from: Record<string, unknown>) =>
+  const list = (from: Facts) =>
     differing.map((name) => `${name} ${JSON.stringify(from[name])}`).join(", ");
   throw new ValueError({
     op: "sweep",
     arg: path,
     expected: `of a sweep with ${list(own)}`,
-    got: list(before),
+    got: list(before!),
     hint: "Nothing was changed. Another sweep needs a folder of its own.",
   });
 }

@@ -55,7 +55,9 @@ export class TrialsFile {
       throw new FormatError({ op: "sweep", arg: path, expected: "readable", got: error.message });
     });
     const whole = text.slice(0, text.lastIndexOf("\n") + 1);
-    const lines = whole.split("\n").flatMap((line, i) => (line ? [lineOf(path, line, i + 1)] : []));
+    const lines = whole
+      .split("\n")
+      .flatMap((line, i) => (line ? [parseTrial(path, line, i + 1)] : []));
     if (whole.length < text.length) await truncate(path, Buffer.byteLength(whole));
     return new TrialsFile(path, lines);
   }
@@ -74,7 +76,8 @@ export class TrialsFile {
   }
 }
 
-function lineOf(path: string, text: string, number: number): TrialLine {
+/** Reads a line; `number` is for messages. */
+export function parseTrial(path: string, text: string, number: number): TrialLine {
   const refuse = (got: string): never => {
     const arg = `${path}, line ${number},`;
     throw new FormatError({ op: "sweep", arg, expected: "a trial in JSON", got });

@@ -77,7 +77,7 @@ test("one line for each trial; the best is the lowest loss plus weighted forgett
     is(line.folder, `trials/000${line.trial}`);
   }
   const facts = JSON.parse(readFileSync(join(folder, "sweep.json"), "utf8"));
-  equal([facts.format, facts.space, facts.forgetting_weight], [1, space, 2]);
+  equal([facts.format, facts.space, facts.sweep.forgetting_weight], [1, space, 2]);
 });
 
 test("a trial that fails is written down with its error, and the sweep goes on", async () => {
@@ -198,10 +198,10 @@ test("a sweep can be given more trials, and refuses another space, search, seed 
     [{ space: { ...space, "lora.r": [4] } }, 'space {"lora.r":[4]'],
     [
       { search: { ...more, seed: 2 } },
-      'of a sweep with search {"search":"random","seed":2}, got search {"search":"random","seed":1}.',
+      'of a sweep with sweep {"search":"random","seed":2,"forgetting_weight":0}, got sweep {"search":"random","seed":1,"forgetting_weight":0}.',
     ],
     [{ identity: { config: { model: "b" } } }, '{"model":"b"}'],
-    [{ forgettingWeight: 1 }, "forgetting_weight 1, got forgetting_weight 0."],
+    [{ forgettingWeight: 1 }, '"forgetting_weight":1}, got sweep {'],
   ] as const) {
     await refusedLater(
       () => sweep(optionsOf(folder, { ...own, ...change })),
