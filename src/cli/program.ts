@@ -2,6 +2,7 @@
 import { Command, CommanderError, type Option } from "commander";
 import { addDoctor } from "./doctor_command.ts";
 import { complain } from "./errors.ts";
+import { addEval } from "./eval.ts";
 import { addGenerate } from "./generate.ts";
 import { addInspect } from "./inspect.ts";
 import { addReport } from "./report.ts";
@@ -10,6 +11,7 @@ import { version } from "./version.ts";
 /** Each puts one command into the program. In the order of `lowrank --help`. */
 const COMMANDS: readonly ((program: Command) => void)[] = [
   addDoctor,
+  addEval,
   addGenerate,
   addInspect,
   addReport,

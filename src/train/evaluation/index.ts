@@ -26,4 +26,5 @@ export {
   readQuestions,
 } from "./exact_match.ts";
 export { type RankAdvice, rankAdvice } from "./rank_advice.ts";
+export { type ReadRowsOptions, readRows } from "./read_rows.ts";
 export { adapterSpectra, type Spectrum, spectrumOf, type Update } from "./spectrum.ts";
