@@ -1,7 +1,8 @@
 // What the command can do with the core alone, without the packages that are installed by default.
+
+import { version } from "../train/version.ts";
 import { doctor } from "./doctor.ts";
 import { UsageError } from "./errors.ts";
-import { version } from "./version.ts";
 
 /** `lowrank --version` and `lowrank doctor`; anything else says what to install. */
 export async function runCore(args: readonly string[]): Promise<number> {

@@ -1,12 +1,12 @@
 // The command line, read by commander: every command of src/cli, with help and errors in one voice.
 import { Command, CommanderError, type Option } from "commander";
+import { version } from "../train/version.ts";
 import { addDoctor } from "./doctor_command.ts";
 import { complain } from "./errors.ts";
 import { addEval } from "./eval.ts";
 import { addGenerate } from "./generate.ts";
 import { addInspect } from "./inspect.ts";
 import { addReport } from "./report.ts";
-import { version } from "./version.ts";
 
 /** Each puts one command into the program. In the order of `lowrank --help`. */
 const COMMANDS: readonly ((program: Command) => void)[] = [

@@ -65,7 +65,7 @@ class Run implements Disposable {
       checkLength("fit", `validate.rows, ${name}`, rows, model);
     }
     const groups = groupsOf(options.parameters ?? model.trainableParameters(), weightDecay);
-    this.optimizer = new AdamW(groups, { lr, weightDecay });
+    this.optimizer = options.optimizer ?? new AdamW(groups, { lr, weightDecay });
     const { capture, train } = options;
     const sizes = { batch, accumulate, clip, capture, length: train.length };
     this.step = new TrainStep(model, this.optimizer, sizes);
@@ -182,6 +182,7 @@ class Run implements Disposable {
       gradNorm,
       lr: this.optimizer.lr,
       skipped,
+      stepMs: this.history.stepMs.at(-1)!,
       tokensPerSecond: (own * batch * accumulate * this.options.train.length) / seconds,
       secondsLeft: (seconds / own) * (steps - step),
     };

@@ -1,6 +1,7 @@
 // What fit is asked and what it answers.
 import { ValueError } from "../gpu/errors.ts";
 import { checkWord } from "../kernels/check.ts";
+import type { AdamW } from "../nn/optim/adamw.ts";
 import { checkNumber, type ParameterGroup } from "../nn/optim/optimizer.ts";
 import { type ScheduleName, scheduleOf } from "../nn/optim/schedule.ts";
 import type { Tensor } from "../tensor/tensor.ts";
@@ -14,6 +15,11 @@ export interface FitOptions {
    * Default: every parameter of the model that wants a gradient.
    */
   parameters?: readonly Tensor[] | readonly ParameterGroup[];
+  /**
+   * What moves them: an AdamW of another kind, such as `LoraFA`, with its own groups, in the place of
+   * `parameters` and `weightDecay`. It is freed in the end.
+   */
+  optimizer?: AdamW;
   steps: number;
   /** Rows per micro-batch. */
   batch: number;
@@ -106,6 +112,8 @@ export interface FitProgress {
   lr: number;
   /** Whether the step moved nothing, for loss or gradients were not finite. */
   skipped: boolean;
+  /** Wall time of the step, without validation. */
+  stepMs: number;
   /** Tokens per second over the steps so far. */
   tokensPerSecond: number;
   secondsLeft: number;

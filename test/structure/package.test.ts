@@ -38,6 +38,7 @@ test("every file that package.json names is in the package", () => {
     "./data",
     "./train",
     "./evaluation",
+    "./recipe",
     "./hub",
     "./report",
     "./kernels",

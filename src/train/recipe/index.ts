@@ -1,0 +1,12 @@
+// Training runs from a configuration: `import { trainRun } from "lowrank/recipe"`. Node only; needs zod, and yaml for
+// files.
+export { Base, type BaseHooks } from "./base.ts";
+export { ConfigError, type Origin } from "./config_error.ts";
+export { type MetricsEvent, readMetrics } from "./metrics_file.ts";
+export { type PlannedConfig, planRun } from "./plan.ts";
+export { parseValue, type RawConfig, readConfigFile, withSettings } from "./read_config.ts";
+export { type RunSummary, readRun } from "./record.ts";
+export { loraConfigOf, resolveConfig } from "./resolve.ts";
+export type { RunData } from "./run_data.ts";
+export { allKeys, type FullConfig, METHODS, type Method, type TrainConfig } from "./schema.ts";
+export { type RunHooks, trainRun } from "./train_run.ts";

@@ -1,0 +1,44 @@
+// What a configuration means for a model's data: steps, rates, how often to look.
+import { configError } from "./config_error.ts";
+import { usualRate } from "./method.ts";
+import { loraConfigOf } from "./resolve.ts";
+import type { RunData } from "./run_data.ts";
+import type { FullConfig } from "./schema.ts";
+
+type Training = FullConfig["training"];
+
+/** A configuration of which everything is a number. */
+export interface PlannedConfig extends FullConfig {
+  data: FullConfig["data"] & { length: number };
+  training: Omit<Training, "epochs"> &
+    Required<Pick<Training, "steps" | "lr" | "eval_every" | "checkpoint_every">>;
+}
+
+const USUAL_EPOCHS = 3;
+const LOOKS = 10;
+
+/**
+ * Fills in what depends on the data.
+ * @throws ConfigError where something is asked of a held-out set that is not there
+ */
+export function planRun(config: FullConfig, { rows, length, valid }: RunData): PlannedConfig {
+  const { epochs = USUAL_EPOCHS, ...training } = config.training;
+  const { batch, accumulate, patience } = training;
+  const own = 1 - (config.data.replay?.share ?? 0);
+  const { steps = Math.max(1, Math.ceil((epochs * rows) / (batch * accumulate * own))) } = training;
+  const { eval_every = Math.ceil(steps / LOOKS) } = training;
+  const { checkpoint_every = eval_every, lr = usualRate(config.method) } = training;
+  const warmup = training.warmup < 1 ? Math.round(training.warmup * steps) : training.warmup;
+  if (patience !== undefined && !valid) {
+    const expected = "absent where nothing is held out (data.valid)";
+    throw configError({ key: "training.patience", expected, got: patience });
+  }
+  const planned = { ...training, steps, lr, eval_every, checkpoint_every, warmup };
+  const { base_model_name_or_path: _, ...lora } = loraConfigOf(config);
+  return {
+    ...config,
+    lora: config.method === "full" ? {} : lora,
+    data: { ...config.data, length },
+    training: planned,
+  };
+}

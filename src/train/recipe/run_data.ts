@@ -1,0 +1,146 @@
+// The data of a run: files to rows to train on, to validate with, and to see on them what is forgotten.
+import { FormatError } from "../../gpu/errors.ts";
+import { ExampleSet } from "../data/example_set.ts";
+import { type LoadCounts, type LoadedData, type LoadOptions, loadData } from "../data/load.ts";
+import { PackedRows } from "../data/packing.ts";
+import { dataFiles } from "../data/read.ts";
+import { PaddedRows } from "../data/row_set.ts";
+import { ShuffledRows } from "../data/shuffled_rows.ts";
+import { IGNORED, type RowSet } from "../rows.ts";
+import type { Tokenizer } from "../text/tokenizer.ts";
+import { Windows } from "../windows.ts";
+import { configError } from "./config_error.ts";
+import type { FullConfig } from "./schema.ts";
+
+type DataConfig = FullConfig["data"];
+
+export interface RunData {
+  train: ShuffledRows;
+  /** Rows of the data that is learnt, without those of the replay. */
+  rows: number;
+  valid: RowSet | null;
+  general: RowSet | null;
+  counts: LoadCounts;
+  /** Tokens to train on, in all files together. */
+  tokens: number;
+  /** T, tokens of a row. */
+  length: number;
+  /** What one should know of it. */
+  notes: string[];
+}
+
+/** What is held out where the configuration does not say. */
+const USUAL_SHARE = 0.1;
+const USUAL_LENGTH = 512;
+
+/**
+ * Reads a run's data.
+ * @param maxLength  the model's context
+ * @throws ConfigError for what does not fit the model or the rows, FormatError for bad samples, as `loadData`
+ */
+export async function readRunData(
+  config: DataConfig,
+  tokenizer: Tokenizer,
+  maxLength: number,
+): Promise<RunData> {
+  const { length = Math.min(maxLength, USUAL_LENGTH) } = config;
+  if (length > maxLength) {
+    const expected = `at most ${maxLength}, the model's context`;
+    throw configError({ key: "data.length", expected, got: length });
+  }
+  const notes: string[] = [];
+  const options = (paths: readonly string[]) => loadOptions(config, paths, length);
+  const { train, valid, counts } = await split(
+    config,
+    tokenizer,
+    await options(config.train),
+    notes,
+  );
+  const rowsOf = (set: ExampleSet, key: string) => cut(set, config.rows, length, key);
+  const also = async (paths: readonly string[], key: string) =>
+    rowsOf((await loadData(tokenizer, await options(paths))).train, key);
+  const { replay, general } = config;
+  const rows = rowsOf(train, "data.train");
+  const mixed = replay
+    ? { rows: await also(replay.data, "data.replay.data"), share: replay.share }
+    : null;
+  if (counts.bad > 0) notes.push(`${counts.bad} bad samples passed over: ${counts.problems[0]}`);
+  if (counts.dropped > 0) notes.push(`${counts.dropped} samples dropped, for they are too long`);
+  return {
+    train: new ShuffledRows(rows, mixed),
+    rows: rows.count,
+    valid: valid && rowsOf(valid, "data.valid"),
+    general: general ? await also(general, "data.general") : null,
+    counts,
+    tokens: train.tokens,
+    length,
+    notes,
+  };
+}
+
+async function loadOptions(
+  { long, learn, turns, skip_bad: skipBad, split_seed: splitSeed, rows }: DataConfig,
+  train: readonly string[],
+  length: number,
+): Promise<LoadOptions> {
+  const way =
+    long !== "auto" ? long : rows === "windows" || (await areTexts(train)) ? "split" : "error";
+  return { train, length, long: way, learn, turns, skipBad, splitSeed };
+}
+
+async function areTexts(paths: readonly string[]): Promise<boolean> {
+  const files = (await Promise.all(paths.map(dataFiles))).flat();
+  return files.every((file) => !/\.(jsonl|ndjson|json)$/i.test(file));
+}
+
+/** Samples are held out by their content. Plain text has few of them, so its end is held out instead. */
+async function split(
+  { train: paths, valid: asked }: DataConfig,
+  tokenizer: Tokenizer,
+  options: LoadOptions,
+  notes: string[],
+): Promise<LoadedData> {
+  const valid = asked ?? USUAL_SHARE;
+  if (typeof valid !== "number") return loadData(tokenizer, { ...options, valid });
+  if (await areTexts(paths)) {
+    const whole = await loadData(tokenizer, options);
+    if (whole.train.count > 1) return { ...whole, ...withoutEnd(whole.train, valid) };
+    notes.push("nothing is held out, for the text fits one row; shorten data.length to validate");
+    return whole;
+  }
+  try {
+    return await loadData(tokenizer, { ...options, valid });
+  } catch (error) {
+    const isOurs = asked === undefined && error instanceof FormatError && error.arg === "valid";
+    if (!isOurs) throw error;
+    notes.push(
+      `nothing is held out, for a share of ${valid} of the samples is none; see data.valid`,
+    );
+    return loadData(tokenizer, options);
+  }
+}
+
+function withoutEnd(set: ExampleSet, share: number): { train: ExampleSet; valid: ExampleSet } {
+  const held = Math.min(set.count - 1, Math.max(1, Math.round(share * set.count)));
+  const [train, valid] = [new ExampleSet(), new ExampleSet()];
+  for (let i = 0; i < set.count; i++) (i < set.count - held ? train : valid).add(set.at(i));
+  return { train, valid };
+}
+
+function cut(set: ExampleSet, kind: DataConfig["rows"], length: number, key: string): RowSet {
+  if (kind === "packed") return new PackedRows(set, length);
+  if (kind === "padded") return new PaddedRows(set, length);
+  const ids: number[] = [];
+  for (let i = 0; i < set.count; i++) {
+    const example = set.at(i);
+    if (example.labels.includes(IGNORED, 1)) {
+      const expected = "plain text where data.rows is windows, for windows learn every token";
+      const hint = "Use packed rows, or data.learn all.";
+      throw configError({ key, expected, got: "prompts or chats", hint });
+    }
+    for (const id of example.ids) ids.push(id);
+  }
+  if (ids.length > length) return new Windows(Int32Array.from(ids), length);
+  const expected = `of more than ${length} tokens, a window`;
+  throw configError({ key, expected, got: `${ids.length}`, hint: "Shorten data.length." });
+}

@@ -1,0 +1,309 @@
+// trainRun: one training run from a configuration, and its folder.
+import { existsSync } from "node:fs";
+import { copyFile } from "node:fs/promises";
+import { gpu } from "../../gpu/device.ts";
+import { saveAdapter } from "../../lora/peft.ts";
+import type { CausalLM } from "../../nn/causal_lm.ts";
+import { savePretrained } from "../../nn/pretrained.ts";
+import { evaluate } from "../evaluate.ts";
+import { fit } from "../fit.ts";
+import type { FitOptions, FitProgress, FitResult, Look } from "../fit_options.ts";
+import { FolderLock } from "../folder_lock.ts";
+import type { RowSet } from "../rows.ts";
+import { Base, type BaseHooks } from "./base.ts";
+import { untrainedLayers } from "./check_trained.ts";
+import { configError, type Origin } from "./config_error.ts";
+import { type Prepared, prepare, sharesBase } from "./method.ts";
+import { MetricsFile } from "./metrics_file.ts";
+import { type PlannedConfig, planRun } from "./plan.ts";
+import {
+  bytesOf,
+  median,
+  peakBytes,
+  type RunSummary,
+  readRun,
+  surroundings,
+  writeRun,
+} from "./record.ts";
+import { resolveConfig } from "./resolve.ts";
+import type { RunData } from "./run_data.ts";
+import type { FullConfig, TrainConfig } from "./schema.ts";
+
+/** What watches a run, shares things with it, or ends it. */
+export interface RunHooks extends BaseHooks {
+  /** Where the configuration comes from, for messages. */
+  origin?: Origin;
+  /** What was typed, for the record. */
+  command?: readonly string[];
+  /** Model, tokenizer and data that runs share. Its model must be that of the configuration. */
+  base?: Base;
+  /** Ends training after the step that runs; what there is is saved. */
+  signal?: AbortSignal;
+  /** Ends this call earlier, as `limits` of `fit`; the schedule stays. */
+  limits?: NonNullable<FitOptions["limits"]>;
+  /** Called before the first step, when everything is known but the outcome. */
+  onStart?: (run: Readonly<RunSummary>) => void;
+  onStep?: (progress: FitProgress) => void;
+  onLook?: (look: Look) => void;
+  /** Called once training has ended, with the model as it will be saved. */
+  onTrained?: (model: CausalLM, data: RunData) => Promise<void> | void;
+}
+
+/**
+ * Trains as a configuration says, and writes the run's folder: run.json, metrics.jsonl, checkpoint/ and adapter/, or
+ * model/ where the model itself is trained. Everything is checked before any weight is read or file written.
+ * `await init()` comes first.
+ * @param config  a `TrainConfig`, or what was read from a file
+ * @returns what run.json holds
+ * @throws ConfigError for the configuration; FormatError for data, models and checkpoints that do not fit
+ */
+export async function trainRun(
+  config: TrainConfig | object,
+  hooks: RunHooks = {},
+): Promise<RunSummary> {
+  const full = resolveConfig(config, hooks.origin);
+  await checkOutput(full);
+  const base = hooks.base ?? (await Base.open(full, hooks));
+  try {
+    if (hooks.base) await base.check(full);
+    const data = await base.dataOf(full);
+    const planned = planRun(full, data);
+    const isShared = hooks.base !== undefined && sharesBase(full.method);
+    const { base_dtype: dtype } = full;
+    const model = await (isShared ? base.shared(dtype) : base.fresh(dtype));
+    try {
+      return await new Run(planned, model, data, base, hooks).run();
+    } finally {
+      if (!isShared) model.dispose();
+    }
+  } finally {
+    if (!hooks.base) base.dispose();
+  }
+}
+
+/** Throws ConfigError where a folder holds another run, or none to go on with. */
+async function checkOutput({ output, resume }: FullConfig): Promise<void> {
+  const isThere = existsSync(`${output}/run.json`);
+  if (isThere && resume === false) {
+    const hint = "Go on with it by resume (--resume), or choose another folder.";
+    throw configError({ key: "output", expected: "a folder without a run", got: output, hint });
+  }
+  if (isThere || resume !== true) return;
+  const expected = "a folder with the run to go on with";
+  throw configError({ key: "output", expected, got: output });
+}
+
+/** One call of trainRun with everything checked and loaded. */
+class Run {
+  private summary!: RunSummary;
+  private metrics!: MetricsFile;
+
+  constructor(
+    private readonly config: PlannedConfig,
+    private readonly model: CausalLM,
+    private readonly data: RunData,
+    private readonly base: Base,
+    private readonly hooks: RunHooks,
+  ) {}
+
+  async run(): Promise<RunSummary> {
+    const lock = await FolderLock.take("config", "output", this.config.output);
+    try {
+      return await this.alone();
+    } finally {
+      await lock.release();
+    }
+  }
+
+  /** The same while no other process works in the folder. */
+  private async alone(): Promise<RunSummary> {
+    const { config, hooks, model } = this;
+    const earlier = config.resume === false ? null : await readRun(config.output);
+    const before = await this.heldOutBefore(earlier);
+    const prepared = await prepare(model, config, config.training.lr);
+    try {
+      this.metrics = await MetricsFile.open(`${config.output}/metrics.jsonl`, earlier !== null);
+      this.summary = this.atStart(prepared, before, earlier);
+      await writeRun(this.summary);
+      hooks.onStart?.(this.summary);
+      gpu("trainRun").resetPeak();
+      const result = await fit(model, this.fitOptions(prepared));
+      await this.finish(prepared, result);
+      return this.summary;
+    } finally {
+      prepared.lora?.undo();
+    }
+  }
+
+  /** Losses of the base; those that an earlier call of the run found, where there are some. */
+  private async heldOutBefore(earlier: RunSummary | null) {
+    const { valid, general } = this.data;
+    if (earlier)
+      return { valid: earlier.valid, general: earlier.general, tokens: earlier.valid_tokens };
+    this.hooks.onPhase?.("looking at what is held out");
+    const [v, g] = [await this.lossOn(valid), await this.lossOn(general)];
+    return {
+      valid: v && { before: v.loss, after: null, best: null },
+      general: g && { before: g.loss, after: null, forgetting: null },
+      tokens: v?.tokens ?? null,
+    };
+  }
+
+  private async lossOn(rows: RowSet | null) {
+    const { batch, eval_rows: most } = this.config.training;
+    return rows && (await evaluate(this.model, rows, { batch, most }));
+  }
+
+  private atStart(
+    { parameters }: Prepared,
+    before: Awaited<ReturnType<Run["heldOutBefore"]>>,
+    earlier: RunSummary | null,
+  ): RunSummary {
+    const { config, data, hooks } = this;
+    const now = surroundings();
+    return {
+      ...now,
+      folder: config.output,
+      config,
+      command: hooks.command ? [...hooks.command] : null,
+      started: earlier?.started ?? now.started,
+      ...{ ended: null, stopped: null, steps: 0, skipped: 0 },
+      parameters,
+      ...{ memory: null, step_ms: null, tokens_per_second: null, saved: null, adapter_bytes: null },
+      valid: before.valid,
+      general: before.general,
+      train_tokens: data.tokens,
+      valid_tokens: before.tokens,
+      data: data.counts,
+      notes: [...data.notes],
+    };
+  }
+
+  private fitOptions(prepared: Prepared): FitOptions {
+    const { config, data, hooks, metrics } = this;
+    const t = config.training;
+    const { valid, general } = data;
+    const sets = { ...(valid ? { valid } : {}), ...(general ? { general } : {}) };
+    const { patience, min_delta: minDelta, eval_rows: most, capture, seconds } = t;
+    const looks = { every: t.eval_every, most, ...(patience ? { patience, minDelta } : {}) };
+    const limits = { ...(seconds === undefined ? {} : { seconds }), ...hooks.limits };
+    return {
+      ...prepared.fit,
+      train: data.train,
+      ...{ steps: t.steps, batch: t.batch, accumulate: t.accumulate, lr: t.lr, warmup: t.warmup },
+      ...{ schedule: t.schedule, weightDecay: t.weight_decay, clip: t.clip, seed: config.seed },
+      onNonFinite: t.on_non_finite,
+      ...(capture === undefined ? {} : { capture }),
+      ...(Object.keys(sets).length > 0 ? { validate: { rows: sets, ...looks } } : {}),
+      ...(t.checkpoint_every > 0 ? { checkpoint: this.checkpoint(t.checkpoint_every) } : {}),
+      ...(hooks.signal ? { signal: hooks.signal } : {}),
+      limits,
+      onStep: (progress) => {
+        metrics.goOnAfter(progress.step - 1);
+        metrics.add(stepEvent(progress, t.batch * t.accumulate * data.length));
+        hooks.onStep?.(progress);
+      },
+      onLook: (look) => {
+        const { set, step, loss, accuracy } = look;
+        metrics.add({ kind: set === "general" ? "general" : "valid", step, loss, accuracy });
+        hooks.onLook?.(look);
+      },
+    };
+  }
+
+  private checkpoint(every: number): NonNullable<FitOptions["checkpoint"]> {
+    const { output, resume } = this.config;
+    // A run that was killed before its first checkpoint begins anew.
+    return {
+      folder: `${output}/checkpoint`,
+      every,
+      resume: resume === false ? false : "if-present",
+    };
+  }
+
+  private async finish(prepared: Prepared, result: FitResult): Promise<void> {
+    const { config, data, hooks, model, summary } = this;
+    summary.memory = peakBytes();
+    const { losses, stopped, skipped, stepMs } = result;
+    const steady = median(stepMs.slice(Math.min(2, stepMs.length - 1)));
+    const { batch, accumulate } = config.training;
+    const tokens = batch * accumulate * data.length;
+    Object.assign(summary, { stopped, steps: losses.length, skipped: skipped.length });
+    summary.step_ms = steady;
+    summary.tokens_per_second = steady === null ? null : (1000 * tokens) / steady;
+    hooks.onPhase?.("looking at what is held out");
+    await this.lookAtTheEnd(result);
+    summary.notes.push(...(await untrainedLayers(prepared.lora)));
+    if (skipped.length > 0) summary.notes.push(`${skipped.length} steps moved nothing: not finite`);
+    await hooks.onTrained?.(model, data);
+    hooks.onPhase?.("saving");
+    summary.saved = await this.save(prepared);
+    summary.adapter_bytes = await bytesOf(summary.saved);
+    summary.ended = new Date().toISOString();
+    await writeRun(summary);
+  }
+
+  private async lookAtTheEnd({ losses, valid, best }: FitResult): Promise<void> {
+    const { summary, data, metrics } = this;
+    const step = losses.length;
+    metrics.goOnAfter(step);
+    const looks = valid.filter(({ set }) => set === "valid");
+    const [v, g] = [await this.lossOn(data.valid), await this.lossOn(data.general)];
+    // The end is a look of its own, unless the weights are those of an earlier one.
+    for (const [kind, found] of [["valid", v] as const, ["general", g] as const]) {
+      if (!found || best || metrics.has(kind, step)) continue;
+      const { loss, accuracy } = found;
+      metrics.add({ kind, step, loss, accuracy });
+      if (kind === "valid") looks.push({ set: "valid", step, loss, accuracy });
+    }
+    if (v && summary.valid) {
+      const lowest = looks.reduce<Look | null>((a, b) => (a && a.loss <= b.loss ? a : b), null);
+      summary.valid.after = v.loss;
+      summary.valid.best = lowest && { step: lowest.step, loss: lowest.loss };
+    }
+    if (g && summary.general) {
+      summary.general.after = g.loss;
+      summary.general.forgetting = g.loss - summary.general.before;
+    }
+  }
+
+  /** Saves the adapter, or the model. PiSSA and OLoRA become plain adapters of twice the rank. */
+  private async save({ lora }: Prepared): Promise<string> {
+    const { config, base, model } = this;
+    if (lora) {
+      const folder = `${config.output}/adapter`;
+      const convert = !sharesBase(config.method);
+      await saveAdapter(lora, folder, { base: config.model, convert });
+      return folder;
+    }
+    const folder = `${config.output}/model`;
+    await savePretrained(model, folder);
+    for (const file of TOKENIZER_FILES) {
+      const from = `${base.folder}/${file}`;
+      if (existsSync(from)) await copyFile(from, `${folder}/${file}`);
+    }
+    return folder;
+  }
+}
+
+const TOKENIZER_FILES = [
+  "tokenizer.json",
+  "tokenizer_config.json",
+  "special_tokens_map.json",
+  "chat_template.jinja",
+];
+
+function stepEvent(progress: FitProgress, tokens: number) {
+  const { step, loss, smoothedLoss, lr, gradNorm, stepMs, skipped } = progress;
+  return {
+    kind: "step" as const,
+    step,
+    loss,
+    smoothed_loss: smoothedLoss,
+    lr,
+    grad_norm: gradNorm,
+    step_ms: stepMs,
+    tokens_per_second: (1000 * tokens) / stepMs,
+    skipped,
+  };
+}

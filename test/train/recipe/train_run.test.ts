@@ -1,0 +1,266 @@
+// trainRun: the run's folder, going on with the same bits, sharing a base, and refusing before anything is written.
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { equal, is, not, ok } from "uvu/assert";
+import { loadAdapter } from "../../../src/lora/peft.ts";
+import { fromPretrained } from "../../../src/nn/pretrained.ts";
+import { evaluate } from "../../../src/train/evaluate.ts";
+import {
+  Base,
+  METHODS,
+  readMetrics,
+  readRun,
+  resolveConfig,
+  trainRun,
+} from "../../../src/train/recipe/index.ts";
+import { inFolder } from "../../child.ts";
+import { gpuTest, runTests, theGpu } from "../../gpu.ts";
+import { type Change, rejects, TEXT, tinyConfig, writeTinyData } from "./tiny_recipe.ts";
+
+const inTiny = (body: (folder: string) => Promise<void>) => () =>
+  inFolder(async (folder) => {
+    writeTinyData(folder);
+    await body(folder);
+  });
+
+const adapterBytes = (run: string) => readFileSync(`${run}/adapter/adapter_model.safetensors`);
+
+gpuTest(
+  "a run's folder: what was asked, what came of it, each step once, and an adapter that loads",
+  inTiny(async (folder) => {
+    const config = tinyConfig(folder, { data: { general: `${folder}/general.txt` } });
+    const summary = await trainRun(config, { command: ["train"] });
+    equal(await readRun(summary.folder), JSON.parse(JSON.stringify(summary)));
+    is(summary.stopped, "steps");
+    is(summary.steps, 6);
+    equal(summary.command, ["train"]);
+    equal(summary.config.lora, {
+      r: 4,
+      lora_alpha: 8,
+      lora_dropout: 0.1,
+      target_modules: "all-linear",
+    });
+    const { valid, general, memory } = summary;
+    ok(valid!.after! < valid!.before, "it learnt");
+    is(general!.forgetting, general!.after! - general!.before);
+    const { total, ...parts } = memory!.peak_bytes;
+    ok(total >= Math.max(...Object.values(parts)) && parts.adapters > 0 && parts.optimiser > 0);
+    const events = readMetrics(`${summary.folder}/metrics.jsonl`);
+    const steps = events.filter(({ kind }) => kind === "step").map(({ step }) => step);
+    equal(steps, [1, 2, 3, 4, 5, 6]);
+    for (const kind of ["valid", "general"]) {
+      const looks = events.filter((event) => event.kind === kind);
+      equal(
+        looks.map(({ step }) => step),
+        [2, 4, 6],
+      );
+      is(looks.at(-1)!.loss, summary[kind as "valid"]!.after);
+    }
+    using model = await fromPretrained(config.model);
+    const lora = await loadAdapter(model, `${summary.folder}/adapter`);
+    equal([lora.config().r, lora.config().lora_alpha], [4, 8]);
+    const base = await Base.open(resolveConfig(config));
+    const data = await base.dataOf(resolveConfig(config));
+    const { loss } = await evaluate(model, data.valid!, { batch: 2, most: 4 });
+    is(loss, valid!.after);
+  }),
+);
+
+gpuTest(
+  "a run that ends early and goes on ends with the bits of one without a break, and each step once",
+  inTiny(async (folder) => {
+    const whole = await trainRun(tinyConfig(folder, { output: `${folder}/whole` }));
+    const config = tinyConfig(folder, { training: { checkpoint_every: 2 } });
+    const first = await trainRun(config, { limits: { steps: 3 } });
+    equal([first.stopped, first.steps], ["limit", 3]);
+    const controller = new AbortController();
+    const onStep = ({ step }: { step: number }) => void (step === 5 && controller.abort());
+    const second = await trainRun(
+      { ...config, resume: true },
+      { onStep, signal: controller.signal },
+    );
+    equal([second.stopped, second.steps], ["aborted", 5]);
+    const last = await trainRun({ ...config, resume: "if-present" });
+    equal([last.stopped, last.steps], ["steps", 6]);
+    is(last.started, first.started);
+    equal(adapterBytes(last.folder), adapterBytes(whole.folder));
+    equal(last.valid, whole.valid);
+    const losses = (run: string) =>
+      readMetrics(`${run}/metrics.jsonl`).map(({ kind, step, loss }) => ({ kind, step, loss }));
+    const events = losses(last.folder);
+    const early = events.filter(({ kind, step }) => kind === "valid" && step! % 2 === 1);
+    equal(
+      early.map(({ step }) => step),
+      [3, 5],
+      "a call's end is a look of its own",
+    );
+    equal(
+      events.filter((event) => !early.includes(event)),
+      losses(whole.folder),
+    );
+  }),
+);
+
+gpuTest(
+  "every method trains, moves every layer, and leaves no tensor behind",
+  inTiny(async (folder) => {
+    let live: number | null = null;
+    for (const method of METHODS) {
+      const output = `${folder}/${method}`;
+      const change: Change = { method, output, training: { steps: 3, checkpoint_every: 0 } };
+      const { valid, notes, saved, parameters } = await trainRun(tinyConfig(folder, change));
+      ok(valid!.after! < valid!.before, `${method}: ${JSON.stringify(valid)}`);
+      equal(notes, [], method);
+      is(parameters.share === 1, method === "full");
+      is(existsSync(`${output}/checkpoint`), false);
+      using model = await fromPretrained(method === "full" ? saved! : tinyConfig(folder).model);
+      if (method !== "full") await loadAdapter(model, saved!);
+      const full = resolveConfig(tinyConfig(folder, change));
+      const data = await (await Base.open(full)).dataOf(full);
+      const { loss } = await evaluate(model, data.valid!, { batch: 2, most: 4 });
+      ok(Math.abs(loss - valid!.after!) < 1e-4, `${method}: ${loss}, ${valid!.after}`);
+      model.dispose();
+      live ??= theGpu().stats().tensorsLive;
+      is(theGpu().stats().tensorsLive, live, method);
+    }
+  }),
+);
+
+gpuTest(
+  "runs over one base hold it once, read data once, and end as alone",
+  inTiny(async (folder) => {
+    const config = (output: string, r: number) =>
+      tinyConfig(folder, { output: `${folder}/${output}`, lora: { r } });
+    const alone = await trainRun(config("alone", 2));
+    using base = await Base.open(resolveConfig(config("x", 2)));
+    let loads = 0; // reported to a run that loads for itself
+    const hooks = {
+      base,
+      onPhase: (phase: string) => {
+        if (phase.startsWith("loading")) loads += 1;
+      },
+    };
+    await trainRun(config("other", 4), hooks);
+    const shared = await trainRun(config("shared", 2), hooks);
+    equal(adapterBytes(shared.folder), adapterBytes(alone.folder));
+    is(loads, 0);
+    is(await base.shared("auto"), await base.shared("auto"));
+    equal(
+      await base.dataOf(resolveConfig(config("x", 8))),
+      await base.dataOf(resolveConfig(config("y", 2))),
+    );
+  }),
+);
+
+gpuTest(
+  "patience keeps the best look's weights",
+  inTiny(async (folder) => {
+    const training = { steps: 30, lr: 2, eval_every: 1, patience: 2, warmup: 0 };
+    const { stopped, steps, valid } = await trainRun(tinyConfig(folder, { training }));
+    is(stopped, "patience");
+    ok(steps < 30 && valid!.best!.step < steps);
+    is(valid!.after, valid!.best!.loss);
+  }),
+);
+
+gpuTest(
+  "what does not fit is refused before any file is written",
+  inTiny(async (folder) => {
+    const cases: [Change, string, string | RegExp][] = [
+      [
+        { model: "none" },
+        "ConfigError",
+        "config: model must be a folder with config.json, or org/name of the hub, got none, which",
+      ],
+      [{ model: folder }, "ConfigError", "config: model must be a folder with config.json"],
+      [{ tokenizer: undefined as never }, "ConfigError", "config: tokenizer must be named, for"],
+      [{ tokenizer: "bytes" }, "ValueError", "tokenizer: its ids must be below 67"],
+      [
+        { lora: { target_modules: ["q_prj"] } },
+        "ConfigError",
+        /config: lora.target_modules must be a match .*q_proj/,
+      ],
+      [{ lora: { r: 40 }, method: "pissa" }, "ConfigError", /config: lora.r must be at most/],
+      [
+        { data: { length: 25 } },
+        "ConfigError",
+        "config: data.length must be at most 24, the model's context, got 25",
+      ],
+      [{ data: { train: `${folder}/none.txt` } }, "FormatError", "none.txt"],
+      [{ data: { length: 24, valid: `${folder}/none.txt` } }, "FormatError", "none.txt"],
+      [
+        { resume: true },
+        "ConfigError",
+        "config: output must be a folder with the run to go on with",
+      ],
+    ];
+    for (const [change, name, expected] of cases) {
+      await rejects(trainRun(tinyConfig(folder, change)), name, expected);
+      not.ok(existsSync(`${folder}/run`), `${expected}`);
+    }
+    await trainRun(tinyConfig(folder, { training: { steps: 1 } }));
+    const again = trainRun(tinyConfig(folder, { training: { steps: 1 } }));
+    await rejects(
+      again,
+      "ConfigError",
+      /config: output must be a folder without a run, got .*--resume/,
+    );
+    const other = tinyConfig(folder, { training: { steps: 2 }, resume: true });
+    await rejects(trainRun(other), "FormatError", "steps");
+  }),
+);
+
+gpuTest(
+  "a text's end is held out; one that fits a row has none, and patience asks for it in vain",
+  inTiny(async (folder) => {
+    writeFileSync(`${folder}/short.txt`, "the quick");
+    const base = await Base.open(resolveConfig(tinyConfig(folder)));
+    const of = (data: object) => base.dataOf(resolveConfig(tinyConfig(folder, { data })));
+    const { valid, train, rows } = await of({ valid: 0.25 });
+    ok(valid!.count >= 1 && rows >= 2 * valid!.count, `${rows} ${valid!.count}`);
+    const text = (ids: ArrayLike<number>) =>
+      base.tokenizer.decode(ids, { skipSpecialTokens: true });
+    is(train.length, 16);
+    const padded = (await of({ rows: "padded" })).valid!;
+    ok(TEXT.trimEnd().endsWith(text(padded.row(padded.count - 1).targets.filter((id) => id > 2))));
+    for (const kind of ["packed", "padded", "windows"] as const) {
+      is((await of({ rows: kind })).valid!.length, 16, kind);
+    }
+    const short = { train: `${folder}/short.txt` };
+    const alone = await of(short);
+    is(alone.valid, null);
+    equal(alone.notes.length, 1);
+    const patient = tinyConfig(folder, { data: short, training: { patience: 2 } });
+    await rejects(
+      trainRun(patient),
+      "ConfigError",
+      "training.patience must be absent where nothing is held",
+    );
+    const windows = { ...short, rows: "windows" as const };
+    await rejects(
+      of(windows),
+      "ConfigError",
+      "data.train must be of more than 16 tokens, a window",
+    );
+  }),
+);
+
+gpuTest(
+  "prompts and chats do not become windows; few samples are not held out unless asked",
+  inTiny(async (folder) => {
+    const line = '{"prompt": "the quick", "completion": " fox"}\n';
+    writeFileSync(`${folder}/few.jsonl`, line.repeat(3));
+    const base = await Base.open(resolveConfig(tinyConfig(folder)));
+    const of = (data: object) =>
+      base.dataOf(
+        resolveConfig(tinyConfig(folder, { data: { train: `${folder}/few.jsonl`, ...data } })),
+      );
+    const { valid, notes } = await of({});
+    is(valid, null);
+    equal(notes.length, 1);
+    await rejects(of({ valid: 0.1 }), "FormatError", "data: valid must be at least one example");
+    await rejects(of({ rows: "windows" }), "ConfigError", "data.train must be plain text where");
+    await rejects(of({ length: 4 }), "FormatError", "few.jsonl, line 1: 14 tokens, but 5 fit");
+  }),
+);
+
+runTests();
