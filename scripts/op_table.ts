@@ -6,8 +6,9 @@ import * as ops from "../src/autograd/ops/index.ts";
 import { init } from "../src/gpu/device.ts";
 import { DTypeError } from "../src/gpu/errors.ts";
 import { ones, parameter, zeros } from "../src/tensor/create.ts";
-import { DTYPES } from "../src/tensor/dtype.ts";
+import { DTYPES, type DType } from "../src/tensor/dtype.ts";
 import { writeFileSafely } from "../src/tensor/files.ts";
+import { QUANTIZED_TYPES } from "../src/tensor/quantized.ts";
 import { scope } from "../src/tensor/scope.ts";
 import type { Tensor } from "../src/tensor/tensor.ts";
 
@@ -92,8 +93,8 @@ function mixed(x: Tensor, weight: Tensor): Tensor {
 const ids = (): Tensor => zeros([4], "i32");
 
 /** The types with which a call is not refused. */
-function typesOf(call: (t: Tensor) => Result): string {
-  const found = DTYPES.filter((dtype) => {
+function typesOf(call: (t: Tensor) => Result, types: readonly DType[] = DTYPES): string {
+  const found = types.filter((dtype) => {
     using _ = scope();
     try {
       call(zeros([4, 4], dtype));
@@ -103,7 +104,7 @@ function typesOf(call: (t: Tensor) => Result): string {
       throw error;
     }
   });
-  return found.length === DTYPES.length ? "all" : found.join(" ");
+  return found.length === types.length ? "all" : found.join(" ");
 }
 
 function hasGradient(call: (t: Tensor) => Result): boolean {
@@ -124,7 +125,9 @@ function factsOf(name: string): Facts {
   const unary = (ops as unknown as Record<string, (t: Tensor) => Tensor>)[name]!;
   const call = CALLS[name] ?? (binary ? (t: Tensor) => binary(t, t) : unary);
   const weights = WEIGHTS[name];
-  const types = weights ? `${typesOf(call)}; weight ${typesOf(weights)}` : typesOf(call);
+  const types = weights
+    ? `${typesOf(call)}; weight ${typesOf(weights, [...DTYPES, ...QUANTIZED_TYPES])}`
+    : typesOf(call);
   return { types, gradient: hasGradient(call) };
 }
 

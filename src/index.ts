@@ -22,9 +22,20 @@ export {
 export { ropeTables } from "./kernels/rope.ts";
 export { type Captured, type CaptureResult, capture } from "./tensor/capture.ts";
 export { loadModelTensors } from "./tensor/checkpoint.ts";
-export { arange, full, ones, parameter, rand, randn, tensor, zeros } from "./tensor/create.ts";
+export {
+  arange,
+  full,
+  ones,
+  parameter,
+  quantize,
+  rand,
+  randn,
+  tensor,
+  zeros,
+} from "./tensor/create.ts";
 export type { DType } from "./tensor/dtype.ts";
 export { manualSeed, randomState, setRandomState } from "./tensor/philox.ts";
+export type { QuantizedType } from "./tensor/quantized.ts";
 export { loadSafetensors, saveSafetensors } from "./tensor/safetensors_file.ts";
 export { type Scope, scope, scoped } from "./tensor/scope.ts";
 export { Tensor } from "./tensor/tensor.ts";

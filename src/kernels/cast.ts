@@ -1,9 +1,11 @@
-// Element types: checks, outputs, dispatches. A cast between f16 and bf16 goes through f32.
+// Element types: checks, outputs, dispatches. Casts between f16 and bf16, and from int8 and nf4, go through f32.
 
 import { DTypeError } from "../gpu/errors.ts";
 import type { DType } from "../tensor/dtype.ts";
+import { isQuantized } from "../tensor/quantized.ts";
 import { Tensor } from "../tensor/tensor.ts";
 import { checkTensor } from "./check.ts";
+import { dequantize } from "./dequantize.ts";
 import { grid, ownKernel } from "./kernel.ts";
 
 const kernel = ownKernel("cast");
@@ -16,9 +18,14 @@ export function castTo(x: Tensor, dtype: DType): Tensor {
   checkTensor("cast", "x", x);
   if (!TYPES.includes(dtype)) {
     const expected = `one of ${TYPES.join(", ")}`;
-    throw new DTypeError({ op: "cast", arg: "dtype", expected, got: `${dtype}` });
+    const hint = isQuantized(dtype) ? `Use \`await quantize(x, "${dtype}")\`.` : "";
+    throw new DTypeError({ op: "cast", arg: "dtype", expected, got: `${dtype}`, hint });
   }
   if (x.dtype === dtype) return x.view(x.shape);
+  if (isQuantized(x.dtype)) {
+    const wide = dequantize(x);
+    return dtype === "f32" ? wide : through(wide, dtype);
+  }
   if (isPacked(x.dtype)) {
     const wide = unpack(x);
     return dtype === "f32" ? wide : through(wide, dtype);

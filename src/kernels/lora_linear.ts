@@ -35,7 +35,12 @@ export function checkLoraLinear(
   checkDType(op, "b", B, "f32");
   W.checkAlive(op, "weight");
   if (W.dtype === "i32" || W.dtype === "u32") {
-    throw new DTypeError({ op, arg: "weight", expected: "f32, f16 or bf16", got: W.dtype });
+    throw new DTypeError({
+      op,
+      arg: "weight",
+      expected: "f32, f16, bf16, int8 or nf4",
+      got: W.dtype,
+    });
   }
   checkRank(op, "x", x, 1, "[..., in]", true);
   checkRank(op, "weight", W, 2, transposed ? "[in, out]" : "[out, in]");

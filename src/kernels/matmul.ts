@@ -53,7 +53,7 @@ function checkSizes(
 ): Sizes & { batch: number[] } {
   const op = "matmul";
   checkDType(op, "a", a, "f32");
-  checkDType(op, "b", b, "f32", "f16", "bf16");
+  checkDType(op, "b", b, "f32", "f16", "bf16", "int8", "nf4");
   checkRank(op, "a", a, 2, transposeA ? "[..., K, M]" : "[..., M, K]", true);
   checkRank(op, "b", b, 2, transposeB ? "[..., N, K]" : "[..., K, N]", true);
   const [aRows, aColumns] = a.shape.slice(-2) as [number, number];
@@ -82,7 +82,7 @@ function checkSizes(
 /**
  * The product of matrices, of batches of them, or of one with a batch.
  * @param a  [..., M, K] of f32, or [..., K, M] where `transposeA`
- * @param b  [..., K, N] of f32, f16 or bf16, or [..., N, K] where `transposeB`
+ * @param b  [..., K, N] of any floating type, or [..., N, K] where `transposeB`; [K, N] where it is quantised
  * @returns [..., M, N], or `into`
  */
 export function matmulForward(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tensor {

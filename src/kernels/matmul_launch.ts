@@ -18,7 +18,7 @@ const kernels = {
   subgroup_matrix: ownKernel("matmul.subgroup_matrix"),
 };
 
-const DTYPES: Record<string, number> = { f32: 0, f16: 1, bf16: 2 };
+const DTYPES: Record<string, number> = { f32: 0, f16: 1, bf16: 2, int8: 3, nf4: 4 };
 /** lavapipe ends loops after 65,535 rounds in all; longer sums are split. */
 const MOST_ROUNDS = 60_000;
 /** Rounds in which Philox makes four words. */

@@ -1,9 +1,11 @@
 // Measures which matrix product is fastest for the products of a piece of work, and remembers it.
 import { gpu } from "../gpu/device.ts";
 import { FormatError } from "../gpu/errors.ts";
-import { randn } from "../tensor/create.ts";
+import { quantize, randn } from "../tensor/create.ts";
+import type { DType } from "../tensor/dtype.ts";
 import { readJson, writeFileSafely } from "../tensor/files.ts";
 import { randomState, setRandomState } from "../tensor/philox.ts";
+import { isQuantized } from "../tensor/quantized.ts";
 import { scope } from "../tensor/scope.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { castTo } from "./cast.ts";
@@ -61,7 +63,7 @@ export async function tuneMatmul(fn: () => unknown): Promise<Tuning[]> {
 
 async function measure(work: MatmulWork): Promise<Tuning> {
   using _ = scope();
-  const run = product(work);
+  const run = await product(work);
   const candidates = matmulCandidates(work);
   const right = await agreeing(candidates, run, work);
   const samples = right.map(() => [] as number[]);
@@ -78,12 +80,12 @@ async function measure(work: MatmulWork): Promise<Tuning> {
 }
 
 /** The work on random numbers. */
-function product(work: MatmulWork): () => Tensor {
+async function product(work: MatmulWork): Promise<() => Tensor> {
   const { M, N, K, count, transposeA, transposeB, transposeY, dtype } = work;
   const lead = count === 1 ? [] : [count];
   const a = randn([...lead, ...(transposeA ? [K, M] : [M, K])]);
   const b32 = randn([...lead, ...(transposeB ? [N, K] : [K, N])]);
-  const b = dtype === "f32" ? b32 : castTo(b32, dtype as "f16" | "bf16");
+  const b = isQuantized(dtype) ? await quantize(b32, dtype) : castTo(b32, dtype as DType);
   return () => matmulForward(a, b, { transposeA, transposeB, transposeY });
 }
 

@@ -1921,6 +1921,46 @@ fn cross_entropy_backward(
   }
 }
 `,
+  "dequantize": `// requires: quantized
+// A quantised matrix as f32: y = scale·code, as lib/quantized.wgsl reads it.
+// w: [rows, columns], y: [rows, columns] of f32. One thread makes four neighbours.
+
+override NF4: bool = false;
+override WIDE: bool = true; // rows are whole vec4
+
+struct Params {
+  n: u32,
+  columns: u32,
+}
+
+@group(0) @binding(0) var<storage> w: array<u32>;
+@group(0) @binding(1) var<storage, read_write> y: array<f32>;
+var<immediate> params: Params;
+
+fn quantized_word(i: u32) -> u32 {
+  return w[i];
+}
+
+@compute @workgroup_size(64)
+fn dequantize(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+  let at = (id.y * groups.x * 64u + id.x) * 4u;
+  if (at >= params.n) {
+    return;
+  }
+  let codes = quantized_codes(at, NF4);
+  if (WIDE) {
+    let v = quantized_scale(at, at / params.columns, params.n, NF4) * codes;
+    y[at] = v.x;
+    y[at + 1u] = v.y;
+    y[at + 2u] = v.z;
+    y[at + 3u] = v.w;
+    return;
+  }
+  for (var j = 0u; j < min(4u, params.n - at); j++) {
+    y[at + j] = quantized_scale(at + j, (at + j) / params.columns, params.n, NF4) * codes[j];
+  }
+}
+`,
   "dora_norm": `// Row norms of an adapted weight, which is not built: n_o = ‖W_o + s·B_o·A‖ (Liu et al. 2024, arXiv 2402.09353).
 // W: [out, in], or [in, out] where TRANSPOSED, of f32 or of pairs of f16 or bf16; A: [r, in], B: [out, r];
 // squares: [segments, out]. A thread takes four rows and every LANES-th quad of columns of its segment;
@@ -2616,6 +2656,76 @@ fn philox4x32(counter: vec4<u32>, key: vec2<u32>) -> vec4<u32> {
   return c;
 }
 `,
+  "lib/quantized": `
+// Elements of a quantised matrix of n elements, for kernels that define \`quantized_word(i)\`, its i-th word.
+// int8: codes, four to a word; then the largest magnitude of each row.
+// nf4: codes, eight to a word, the first of two in the high half of a byte; a byte for each block of 64
+// elements; a magnitude for each 256 blocks; their mean; the 256 values that a byte may stand for.
+
+fn int8_codes(word: u32) -> vec4<f32> {
+  return vec4<f32>(bitcast<vec4<i32>>(vec4(word << 24u, word << 16u, word << 8u, word)) >> vec4(24u));
+}
+
+fn int8_scale(row: u32, n: u32) -> f32 {
+  return bitcast<f32>(quantized_word((n + 3u) / 4u + row)) * 0.007874015718698502;
+}
+
+// Four codes in the low half of a word.
+fn nf4_codes(half: u32) -> vec4<u32> {
+  return vec4(half >> 4u, half, half >> 12u, half >> 8u) & vec4(15u);
+}
+
+// The level of each code, chosen bit by bit: a table in memory would cost a load for each.
+fn nf4_levels(code: vec4<u32>) -> vec4<f32> {
+  let b0 = (code & vec4(1u)) != vec4(0u);
+  let b1 = (code & vec4(2u)) != vec4(0u);
+  let b2 = (code & vec4(4u)) != vec4(0u);
+  let b3 = (code & vec4(8u)) != vec4(0u);
+  let c0 = select(vec4(-1.0), vec4(-0.6961928009986877), b0);
+  let c1 = select(vec4(-0.5250730514526367), vec4(-0.39491748809814453), b0);
+  let c2 = select(vec4(-0.28444138169288635), vec4(-0.18477343022823334), b0);
+  let c3 = select(vec4(-0.09105003625154495), vec4(0.0), b0);
+  let c4 = select(vec4(0.07958029955625534), vec4(0.16093020141124725), b0);
+  let c5 = select(vec4(0.24611230194568634), vec4(0.33791524171829224), b0);
+  let c6 = select(vec4(0.44070982933044434), vec4(0.5626170039176941), b0);
+  let c7 = select(vec4(0.7229568362236023), vec4(1.0), b0);
+  let low = select(select(c0, c1, b1), select(c2, c3, b1), b2);
+  let high = select(select(c4, c5, b1), select(c6, c7, b1), b2);
+  return select(low, high, b3);
+}
+
+// The scale of the block that holds element \`at\`.
+fn nf4_scale(at: u32, n: u32) -> f32 {
+  let block = at / 64u;
+  let blocks = (n + 63u) / 64u;
+  let bytes = (n + 7u) / 8u;
+  let nested = bytes + (blocks + 3u) / 4u;
+  let mean = nested + (blocks + 255u) / 256u;
+  let code = (quantized_word(bytes + block / 4u) >> (8u * (block % 4u))) & 255u;
+  let value = bitcast<f32>(quantized_word(mean + 1u + code)) * bitcast<f32>(quantized_word(nested + block / 256u));
+  return value + bitcast<f32>(quantized_word(mean));
+}
+
+// The codes of four neighbours from element \`at\`, a multiple of 4, on.
+fn quantized_codes(at: u32, nf4: bool) -> vec4<f32> {
+  if (nf4) {
+    return nf4_levels(nf4_codes(quantized_word(at / 8u) >> (4u * (at % 8u))));
+  }
+  return int8_codes(quantized_word(at / 4u));
+}
+
+// What multiplies the codes: element \`at\`, of row \`row\`.
+fn quantized_scale(at: u32, row: u32, n: u32, nf4: bool) -> f32 {
+  if (nf4) {
+    return nf4_scale(at, n);
+  }
+  return int8_scale(row, n);
+}
+
+fn quantized_element(at: u32, row: u32, n: u32, nf4: bool) -> f32 {
+  return quantized_scale(at, row, n, nf4) * quantized_codes(at & ~3u, nf4)[at & 3u];
+}
+`,
   "linear_cross_entropy": `// Cross-entropy of the logits of a linear layer, a chunk of rows and a block of columns at a time.
 // logits: [rows, columns], columns first … first + columns − 1 of V.
 //   m = max l, s = Σ exp(l − m) of a run of a row      lse = M + log Σ s · exp(m − M), M = max m
@@ -3128,11 +3238,11 @@ fn lora_mixed_backward_b(@builtin(global_invocation_id) id: vec3<u32>, @builtin(
   }
 }
 `,
-  "matmul.naive": `// requires: philox
+  "matmul.naive": `// requires: philox, quantized
 // Matrix product, as its definition says: the readable specification, and the path for any shape.
 //   y[m, n] = alpha · Σ_k op(a)[m, k] · op(b)[k, n] + bias[n]      or y += … where accumulate
 // op(a): [M, K], stored [K, M] where TRANSPOSE_A; op(b): [K, N], stored [N, K] where TRANSPOSE_B.
-// b may hold pairs of f16 or bf16, low half first. y is stored [N, M] where transpose_y.
+// b may hold pairs of f16 or bf16, low half first, or be quantised (lib/quantized.wgsl). y is stored [N, M] where transpose_y.
 //
 // TAIL makes the sum K + R deep, as low-rank updates are: Σ_k … + Σ_r p[m, r] · op(q)[r, n], with p:
 // [M, R] and op(q): [R, N], stored [N, R] where TRANSPOSE_Q; alpha is 1 then.
@@ -3145,7 +3255,7 @@ fn lora_mixed_backward_b(@builtin(global_invocation_id) id: vec3<u32>, @builtin(
 override TRANSPOSE_A: bool = false;
 override TRANSPOSE_B: bool = false;
 override TRANSPOSE_Q: bool = false;
-override DTYPE_B: u32 = 0; // 0 f32, 1 f16, 2 bf16
+override DTYPE_B: u32 = 0; // 0 f32, 1 f16, 2 bf16, 3 int8, 4 nf4
 override TAIL: bool = false;
 override DROP: u32 = 0; // 0 nothing, 1 b, 2 the tail
 
@@ -3181,10 +3291,17 @@ fn dropped(i: u32, value: f32) -> f32 {
   return select(0.0, params.keep * value, words[i % 4u] >= params.threshold);
 }
 
+fn quantized_word(i: u32) -> u32 {
+  return b[i];
+}
+
 fn load_b(i: u32) -> f32 {
   var v: f32;
   if (DTYPE_B == 0u) {
     v = bitcast<f32>(b[i]);
+  } else if (DTYPE_B >= 3u) {
+    let row = i / select(params.N, params.K, TRANSPOSE_B);
+    v = quantized_element(i, row, params.N * params.K, DTYPE_B == 4u);
   } else {
     let word = b[i / 2u] >> (16u * (i % 2u));
     v = select(bitcast<f32>(word << 16u), unpack2x16float(word & 0xffffu).x, DTYPE_B == 1u);
@@ -3236,7 +3353,7 @@ fn matmul_naive(@builtin(global_invocation_id) id: vec3<u32>) {
   y[at] = total;
 }
 `,
-  "matmul.register": `// requires: philox
+  "matmul.register": `// requires: philox, quantized
 // Matrix product from registers: no workgroup memory, no barrier. Formula and switches as in
 // matmul.naive.wgsl.
 // All stored rows must be multiples of 4: all loads and stores are vec4. y is never transposed.
@@ -3245,7 +3362,7 @@ fn matmul_naive(@builtin(global_invocation_id) id: vec3<u32>) {
 override TRANSPOSE_A: bool = false;
 override TRANSPOSE_B: bool = false;
 override TRANSPOSE_Q: bool = false;
-override DTYPE_B: u32 = 0; // 0 f32, 1 f16, 2 bf16
+override DTYPE_B: u32 = 0; // 0 f32, 1 f16, 2 bf16, 3 int8, 4 nf4
 override TAIL: bool = false;
 override DROP: u32 = 0; // 0 nothing, 1 b, 2 the tail
 
@@ -3268,7 +3385,7 @@ struct Params {
 }
 
 @group(0) @binding(0) var<storage> a: array<vec4<f32>>;
-// The same memory twice: four f32, or four halves in two words.
+// The same memory twice: four f32, or two words of what is packed.
 @group(0) @binding(1) var<storage> b: array<vec4<f32>>;
 @group(0) @binding(2) var<storage> b_pairs: array<vec2<u32>>;
 @group(0) @binding(3) var<storage> p: array<f32>;
@@ -3283,10 +3400,18 @@ fn dropped(i: u32, value: vec4<f32>) -> vec4<f32> {
   return select(vec4<f32>(), params.keep * value, words >= vec4(params.threshold));
 }
 
+fn quantized_word(i: u32) -> u32 {
+  let words = b_pairs[i / 2u];
+  return select(words.x, words.y, i % 2u == 1u);
+}
+
 fn load_b(i: u32) -> vec4<f32> {
   var v: vec4<f32>;
   if (DTYPE_B == 0u) {
     v = b[i];
+  } else if (DTYPE_B >= 3u) {
+    let row = 4u * i / select(params.N, params.K, TRANSPOSE_B);
+    v = quantized_scale(4u * i, row, params.N * params.K, DTYPE_B == 4u) * quantized_codes(4u * i, DTYPE_B == 4u);
   } else {
     let words = b_pairs[i];
     if (DTYPE_B == 1u) {
@@ -3454,7 +3579,7 @@ fn matmul_register(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_wo
   store(id.z, row + 3u, column + 4u, c.r3);
 }
 `,
-  "matmul.staged": `// requires: philox
+  "matmul.staged": `// requires: philox, quantized
 // Matrix product from tiles staged in workgroup memory, for GPUs. Formula, shapes and switches as in
 // matmul.naive.wgsl.
 //
@@ -3465,7 +3590,7 @@ fn matmul_register(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_wo
 override TRANSPOSE_A: bool = false;
 override TRANSPOSE_B: bool = false;
 override TRANSPOSE_Q: bool = false;
-override DTYPE_B: u32 = 0; // 0 f32, 1 f16, 2 bf16
+override DTYPE_B: u32 = 0; // 0 f32, 1 f16, 2 bf16, 3 int8, 4 nf4
 override TAIL: bool = false;
 override DROP: u32 = 0; // 0 nothing, 1 b, 2 the tail
 
@@ -3512,6 +3637,10 @@ fn load_a(base: u32, m: u32, k: u32, end: u32) -> f32 {
   return a[base + select(m * params.K + k, k * params.M + m, TRANSPOSE_A)];
 }
 
+fn quantized_word(i: u32) -> u32 {
+  return b[i];
+}
+
 fn load_b(base: u32, k: u32, n: u32, end: u32) -> f32 {
   if (n >= params.N || k >= end) {
     return 0.0;
@@ -3520,6 +3649,8 @@ fn load_b(base: u32, k: u32, n: u32, end: u32) -> f32 {
   var v: f32;
   if (DTYPE_B == 0u) {
     v = bitcast<f32>(b[at]);
+  } else if (DTYPE_B >= 3u) {
+    v = quantized_element(at, select(k, n, TRANSPOSE_B), params.N * params.K, DTYPE_B == 4u);
   } else {
     let word = b[at / 2u] >> (16u * (at % 2u));
     v = select(bitcast<f32>(word << 16u), unpack2x16float(word & 0xffffu).x, DTYPE_B == 1u);
@@ -3641,7 +3772,7 @@ fn matmul_staged(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocat
   put(m + 3u, n, to, split, c.c3);
 }
 `,
-  "matmul.subgroup4": `// requires: philox
+  "matmul.subgroup4": `// requires: philox, quantized
 // Matrix product for software devices whose subgroups have 4 lanes (SwiftShader). Not for GPUs.
 // Formula, shapes and switches as in matmul.naive.wgsl.
 //
@@ -3661,7 +3792,7 @@ override WIDE_B: bool = true; // stored rows of b are whole vec4, or four packed
 override WIDE_TAIL: bool = true; // stored rows of p and q are whole vec4
 override WIDE_Y: bool = true; // rows of y are whole vec4, and y is not transposed
 override RAGGED_K: bool = false; // K is no multiple of 4
-override DTYPE_B: u32 = 0; // 0 f32, 1 f16, 2 bf16
+override DTYPE_B: u32 = 0; // 0 f32, 1 f16, 2 bf16, 3 int8, 4 nf4
 override ROWS: u32 = 32; // 4, 8, 16 or 32
 override TAIL: bool = false;
 override DROP: u32 = 0; // 0 nothing, 1 b, 2 the tail
@@ -3731,9 +3862,16 @@ fn unpack(word: u32) -> vec2<f32> {
   return bitcast<vec2<f32>>(vec2(word << 16u, word & 0xffff0000u));
 }
 
+fn quantized_word(i: u32) -> u32 {
+  return b1[i];
+}
+
 fn read_b1(at: u32) -> f32 {
   if (DTYPE_B == 0u) {
     return bitcast<f32>(b1[at]);
+  }
+  if (DTYPE_B >= 3u) {
+    return quantized_element(at, at / select(params.N, params.K, TRANSPOSE_B), params.N * params.K, DTYPE_B == 4u);
   }
   let pair = unpack(b1[at / 2u]);
   return select(pair.x, pair.y, (at & 1u) == 1u);
@@ -3746,6 +3884,9 @@ fn read_b(at: u32, left: u32) -> vec4<f32> {
     v = select(vec4<f32>(), v, vec4(0u, 1u, 2u, 3u) < vec4(left));
   } else if (DTYPE_B == 0u) {
     v = b4[at / 4u];
+  } else if (DTYPE_B >= 3u) {
+    let row = at / select(params.N, params.K, TRANSPOSE_B);
+    v = quantized_scale(at, row, params.N * params.K, DTYPE_B == 4u) * quantized_codes(at, DTYPE_B == 4u);
   } else {
     let words = b2[at / 4u];
     v = vec4(unpack(words.x), unpack(words.y));
@@ -4269,7 +4410,7 @@ fn matmul_subgroup4(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invo
   }
 }
 `,
-  "matmul.subgroup8": `// requires: philox
+  "matmul.subgroup8": `// requires: philox, quantized
 // Matrix product for software devices whose subgroups have 8 lanes (lavapipe). Not for GPUs.
 // Formula, shapes and switches as in matmul.naive.wgsl.
 //
@@ -4289,7 +4430,7 @@ override WIDE_B: bool = true; // stored rows of b are whole vec4, or four packed
 override WIDE_TAIL: bool = true; // stored rows of p and q are whole vec4
 override WIDE_Y: bool = true; // rows of y are whole vec4, and y is not transposed
 override RAGGED_K: bool = false; // K is no multiple of 4
-override DTYPE_B: u32 = 0; // 0 f32, 1 f16, 2 bf16
+override DTYPE_B: u32 = 0; // 0 f32, 1 f16, 2 bf16, 3 int8, 4 nf4
 override ROWS: u32 = 32; // 4, 8, 16 or 32
 override TAIL: bool = false;
 override DROP: u32 = 0; // 0 nothing, 1 b, 2 the tail
@@ -4359,9 +4500,16 @@ fn unpack(word: u32) -> vec2<f32> {
   return bitcast<vec2<f32>>(vec2(word << 16u, word & 0xffff0000u));
 }
 
+fn quantized_word(i: u32) -> u32 {
+  return b1[i];
+}
+
 fn read_b1(at: u32) -> f32 {
   if (DTYPE_B == 0u) {
     return bitcast<f32>(b1[at]);
+  }
+  if (DTYPE_B >= 3u) {
+    return quantized_element(at, at / select(params.N, params.K, TRANSPOSE_B), params.N * params.K, DTYPE_B == 4u);
   }
   let pair = unpack(b1[at / 2u]);
   return select(pair.x, pair.y, (at & 1u) == 1u);
@@ -4374,6 +4522,9 @@ fn read_b(at: u32, left: u32) -> vec4<f32> {
     v = select(vec4<f32>(), v, vec4(0u, 1u, 2u, 3u) < vec4(left));
   } else if (DTYPE_B == 0u) {
     v = b4[at / 4u];
+  } else if (DTYPE_B >= 3u) {
+    let row = at / select(params.N, params.K, TRANSPOSE_B);
+    v = quantized_scale(at, row, params.N * params.K, DTYPE_B == 4u) * quantized_codes(at, DTYPE_B == 4u);
   } else {
     let words = b2[at / 4u];
     v = vec4(unpack(words.x), unpack(words.y));
@@ -4756,7 +4907,7 @@ fn matmul_subgroup8(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invo
   }
 }
 `,
-  "matmul.subgroup_matrix": `// requires: philox
+  "matmul.subgroup_matrix": `// requires: philox, quantized
 // Matrix product on tensor cores: a, b, p and q rounded to f16, sums in f32. Formula, shapes and
 // switches as in matmul.naive.wgsl.
 //
@@ -4773,7 +4924,7 @@ override TRANSPOSE_B: bool = false;
 override TRANSPOSE_Q: bool = false;
 override WIDE_A: bool = true; // stored rows of a are whole vec4
 override WIDE_B: bool = true; // stored rows of b are whole vec4, or four packed values
-override DTYPE_B: u32 = 0; // 0 f32, 1 f16, 2 bf16
+override DTYPE_B: u32 = 0; // 0 f32, 1 f16, 2 bf16, 3 int8, 4 nf4
 override TAIL: bool = false;
 override DROP: u32 = 0; // 0 nothing, 1 b, 2 the tail
 
@@ -4827,9 +4978,16 @@ fn unpack(word: u32) -> vec2<f32> {
   return bitcast<vec2<f32>>(vec2(word << 16u, word & 0xffff0000u));
 }
 
+fn quantized_word(i: u32) -> u32 {
+  return b[i / 4u][i % 4u];
+}
+
 fn b_at(at: u32) -> f32 {
   if (DTYPE_B == 0u) {
     return bitcast<f32>(b[at / 4u][at % 4u]);
+  }
+  if (DTYPE_B >= 3u) {
+    return quantized_element(at, at / select(params.N, params.K, TRANSPOSE_B), params.N * params.K, DTYPE_B == 4u);
   }
   return unpack(b[at / 8u][(at / 2u) % 4u])[at % 2u];
 }
@@ -4856,6 +5014,9 @@ fn read_b(at: u32, left: u32) -> vec4<f32> {
   var v: vec4<f32>;
   if (WIDE_B && DTYPE_B == 0u) {
     v = bitcast<vec4<f32>>(b[at / 4u]);
+  } else if (WIDE_B && DTYPE_B >= 3u) {
+    let row = at / select(params.N, params.K, TRANSPOSE_B);
+    v = quantized_scale(at, row, params.N * params.K, DTYPE_B == 4u) * quantized_codes(at, DTYPE_B == 4u);
   } else if (WIDE_B) {
     let words = b[at / 8u];
     let pair = select(words.xy, words.zw, at % 8u == 4u);

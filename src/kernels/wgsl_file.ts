@@ -16,6 +16,8 @@ export interface Field {
   type: "u32" | "i32" | "f32";
 }
 
+/** Shared text, by the names in a first line `// requires: …`. */
+const libraries = { philox: sources["lib/philox"], quantized: sources["lib/quantized"] };
 const PARAMS_LINE = /^var<immediate> +params *: *Params *;/m;
 const MAX_PARAM_BYTES = 64;
 
@@ -54,7 +56,8 @@ export function complete(
   immediates: boolean,
 ): string {
   let code = specialize(name, source, defines);
-  if (/^\/\/ requires: philox/.test(source)) code += sources["lib/philox"];
+  const required = source.match(/^\/\/ requires: (.*)/)?.[1]?.split(", ") ?? [];
+  for (const lib of required) code += libraries[lib as keyof typeof libraries];
   if (Object.values(defines).includes("f16")) code = `enable f16;\n${code}`;
   if (immediates) return code;
   return code.replace(PARAMS_LINE, "@group(1) @binding(0) var<uniform> params: Params;");

@@ -1,10 +1,11 @@
 // Making tensors from numbers, constants and random numbers.
 import { gpu } from "../gpu/device.ts";
-import { ShapeError, ValueError } from "../gpu/errors.ts";
+import { DTypeError, ShapeError, ValueError } from "../gpu/errors.ts";
 import { refuseUpload } from "../gpu/recording.ts";
-import { bytesPerElement, type DType, encode } from "./dtype.ts";
+import { bytesOf, bytesPerElement, type DType, encode } from "./dtype.ts";
 import type { Nested } from "./inspect.ts";
 import { nextKeyWords, philox4x32, type Words } from "./philox.ts";
+import { isQuantized, type QuantizedType, quantizeValues } from "./quantized.ts";
 import { currentScope } from "./scope.ts";
 import { checkShape, format, type Shape, sizeOf } from "./shape.ts";
 import { Tensor } from "./tensor.ts";
@@ -12,13 +13,17 @@ import { Tensor } from "./tensor.ts";
 /** Throws for a bad shape or type, and LimitError where the device cannot hold it: before memory is asked for. */
 function checkNew(op: string, shape: Shape, dtype: DType): void {
   checkShape(op, shape);
-  gpu(op).pool.check(op, sizeOf(shape) * bytesPerElement(dtype, op));
+  gpu(op).pool.check(op, bytesOf(shape, dtype, op));
 }
 
 /** Uploads the raw bytes of a tensor. Throws ShapeError where their number does not fit the shape. */
 export function fromBytes(bytes: Uint8Array, shape: Shape, dtype: DType, op = "tensor"): Tensor {
   checkNew(op, shape, dtype);
-  const expected = sizeOf(shape) * bytesPerElement(dtype);
+  const expected = bytesOf(shape, dtype);
+  if (isQuantized(dtype) && bytes.byteLength !== expected) {
+    const facts = { arg: "bytes", expected: `${expected} for ${dtype}${format(shape)}` };
+    throw new ShapeError({ op, ...facts, got: `${bytes.byteLength}` });
+  }
   if (bytes.byteLength !== expected) {
     throw new ShapeError({
       op,
@@ -193,4 +198,26 @@ export function parameter(t: Tensor): Tensor {
   if (t.storage.category === "workspace") t.storage.category = "base";
   if (currentScope()) t.persist();
   return t;
+}
+
+/**
+ * A frozen copy of a matrix in few bits, for the weights of linear layers. int8: 8 bits, a scale for each row.
+ * nf4: 4 bits, a scale of 8 bits for each 64 neighbours. Values are computed on the host, to the same bits on
+ * every device, and are those of bitsandbytes.
+ * @param x  [rows, columns] of f32, f16 or bf16, finite
+ * @throws DTypeError, ShapeError, ValueError
+ * @see Dettmers et al. 2023, arXiv 2305.14314
+ */
+export async function quantize(x: Tensor, type: QuantizedType): Promise<Tensor> {
+  const op = "quantize";
+  if (!isQuantized(type)) {
+    throw new DTypeError({ op, arg: "type", expected: "int8 or nf4", got: `${type}` });
+  }
+  x.checkAlive(op, "x");
+  if (x.dtype === "i32" || x.dtype === "u32") {
+    throw new DTypeError({ op, arg: "x", expected: "f32, f16 or bf16", got: x.dtype });
+  }
+  checkNew(op, x.shape, type);
+  const values = (await x.data()) as Float32Array;
+  return fromBytes(quantizeValues(values, x.shape, type), x.shape, type, op);
 }

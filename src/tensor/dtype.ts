@@ -1,31 +1,49 @@
 // Element types: their sizes, and numbers to bytes and back. f16 and bf16 are storage types.
 import { Float16Array } from "@petamoriken/float16";
 import { DTypeError, ValueError } from "../gpu/errors.ts";
+import { dequantizeValues, isQuantized, type QuantizedType, quantizedBytes } from "./quantized.ts";
+import { type Shape, sizeOf } from "./shape.ts";
 
-export type DType = "f32" | "f16" | "bf16" | "i32" | "u32";
+/** Types whose elements lie one after another. */
+export type ElementType = "f32" | "f16" | "bf16" | "i32" | "u32";
 
-export const DTYPES: readonly DType[] = ["f32", "f16", "bf16", "i32", "u32"];
+/** int8 and nf4 are for frozen matrices, whose scales lie behind their codes. */
+export type DType = ElementType | QuantizedType;
 
-/** Throws DTypeError for the name of a type that there is not. */
+export const DTYPES: readonly ElementType[] = ["f32", "f16", "bf16", "i32", "u32"];
+
+/** Throws DTypeError for the name of a type that there is not, and for a quantised one. */
 export function bytesPerElement(dtype: DType, op = "tensor"): number {
-  if (dtype === "f16" || dtype === "bf16") return 2;
-  if (DTYPES.includes(dtype)) return 4;
+  return checkElements(dtype, op) === "f16" || dtype === "bf16" ? 2 : 4;
+}
+
+function checkElements(dtype: DType, op: string): ElementType {
+  if ((DTYPES as readonly DType[]).includes(dtype)) return dtype as ElementType;
   const expected = `one of ${DTYPES.join(", ")}`;
-  throw new DTypeError({ op, arg: "dtype", expected, got: `${dtype}` });
+  const hint = isQuantized(dtype)
+    ? `Make one of f32 first: \`await quantize(x, "${dtype}")\`.`
+    : "";
+  throw new DTypeError({ op, arg: "dtype", expected, got: `${dtype}`, hint });
+}
+
+/** Bytes of a tensor, with the scales of a quantised one. */
+export function bytesOf(shape: Shape, dtype: DType, op = "tensor"): number {
+  if (isQuantized(dtype)) return quantizedBytes(dtype, shape);
+  return sizeOf(shape) * bytesPerElement(dtype, op);
 }
 
 /**
  * Numbers as the bytes of a type, rounded once to the nearest, ties to even.
  * @param op  name for messages
- * @throws ValueError for i32 and u32, where a number is not an integer in range
+ * @throws ValueError for i32 and u32, where a number is not an integer in range; DTypeError for int8 and nf4
  */
 export function encode(values: ArrayLike<number>, dtype: DType, op = "tensor"): Uint8Array {
   if (dtype === "i32" || dtype === "u32") checkIntegers(values, dtype, op);
-  const { buffer } = arrayOf(values, dtype);
+  const { buffer } = arrayOf(values, checkElements(dtype, op));
   return new Uint8Array(buffer);
 }
 
-function arrayOf(values: ArrayLike<number>, dtype: DType): ArrayBufferView<ArrayBuffer> {
+function arrayOf(values: ArrayLike<number>, dtype: ElementType): ArrayBufferView<ArrayBuffer> {
   if (dtype === "f32") return new Float32Array(values);
   if (dtype === "i32") return new Int32Array(values);
   if (dtype === "u32") return new Uint32Array(values);
@@ -67,9 +85,17 @@ function bf16Of(bits: number): number {
   return (bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16;
 }
 
-/** The numbers in the bytes of a type, in memory of their own: Float32Array for f32, f16 and bf16. */
-export function decode(bytes: Uint8Array, dtype: DType): Float32Array | Int32Array | Uint32Array {
+/**
+ * The numbers in the bytes of a type, in memory of their own: Float32Array for all but the integers.
+ * @param shape  of the tensor; only quantised ones need it
+ */
+export function decode(
+  bytes: Uint8Array,
+  dtype: DType,
+  shape: Shape = [],
+): Float32Array | Int32Array | Uint32Array {
   const { buffer } = bytes.slice();
+  if (isQuantized(dtype)) return dequantizeValues(new Uint8Array(buffer), shape, dtype);
   if (dtype === "f32") return new Float32Array(buffer);
   if (dtype === "i32") return new Int32Array(buffer);
   if (dtype === "u32") return new Uint32Array(buffer);

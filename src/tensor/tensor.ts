@@ -2,11 +2,12 @@
 import { gpu } from "../gpu/device.ts";
 import { DisposedError, DTypeError, ShapeError } from "../gpu/errors.ts";
 import { refuseUpload } from "../gpu/recording.ts";
-import { bytesPerElement, type DType, decode, encode } from "./dtype.ts";
+import { bytesOf, type DType, decode, encode } from "./dtype.ts";
 import { rememberRange } from "./id_range.ts";
 import { formatTensor, type Nested, nest } from "./inspect.ts";
+import { isQuantized } from "./quantized.ts";
 import { currentScope, type Scope } from "./scope.ts";
-import { format, type Shape, sizeOf } from "./shape.ts";
+import { format, type Shape, sameShape, sizeOf } from "./shape.ts";
 import { Storage } from "./storage.ts";
 
 /** What the graph knows of the op that made a tensor. `src/autograd` fills it. */
@@ -61,7 +62,7 @@ export class Tensor {
 
   /** A tensor with arbitrary contents. */
   static empty(op: string, shape: Shape, dtype: DType): Tensor {
-    const bytes = Math.ceil((sizeOf(shape) * bytesPerElement(dtype)) / 4) * 4;
+    const bytes = Math.ceil(bytesOf(shape, dtype, op) / 4) * 4;
     return new Tensor(Storage.allocate(op, bytes), shape, dtype);
   }
 
@@ -69,9 +70,9 @@ export class Tensor {
     return this.shape.length;
   }
 
-  /** Bytes of its elements. */
+  /** Bytes of its elements, and of a quantised one's scales. */
   get bytes(): number {
-    return this.size * bytesPerElement(this.dtype);
+    return bytesOf(this.shape, this.dtype);
   }
 
   get disposed(): boolean {
@@ -112,7 +113,7 @@ export class Tensor {
         arg: "the tensor",
         expected: "f32",
         got: this.dtype,
-        hint: "Cast it: `x.cast('f32')`. f16 and bf16 are for frozen weights.",
+        hint: "Cast it: `x.cast('f32')`. The other floating types are for frozen weights.",
       });
     }
     this.wantsGrad = value;
@@ -141,6 +142,11 @@ export class Tensor {
 
   /** The same memory under another shape of the same size, with no graph. */
   view(shape: Shape): Tensor {
+    if (isQuantized(this.dtype) && !sameShape(shape, this.shape)) {
+      const facts = { arg: "the tensor", expected: "of f32, f16, bf16, i32 or u32" };
+      const hint = 'Cast it: `x.cast("f32")`.';
+      throw new DTypeError({ op: "view", ...facts, got: this.dtype, hint });
+    }
     return new Tensor(this.storageFor("view").retain(), shape, this.dtype);
   }
 
@@ -208,7 +214,7 @@ export class Tensor {
     this.dispose();
   }
 
-  /** All elements, row-major: Float32Array for f32, f16 and bf16, Int32Array or Uint32Array. */
+  /** All elements, row-major: Float32Array, or Int32Array and Uint32Array of integers. */
   data(): Promise<Values> {
     return this.read("data", (values) => values);
   }
@@ -242,7 +248,7 @@ export class Tensor {
 
   /** Throws at the call, not in the promise, where there is nothing to read. */
   private read<T>(op: string, use: (values: Values) => T): Promise<T> {
-    return this.bytesFor(op).then((bytes) => use(decode(bytes, this.dtype)));
+    return this.bytesFor(op).then((bytes) => use(decode(bytes, this.dtype, this.shape)));
   }
 
   private bytesFor(op: string): Promise<Uint8Array<ArrayBuffer>> {

@@ -47,7 +47,7 @@ function columnSum(rows: Tensor): Tensor {
 /**
  * Linear layer: y = x·weightᵀ + bias, or x·weight + bias where the weight is stored transposed.
  * @param x  [..., in] of f32
- * @param weight  [out, in], or [in, out] where `transposed`; f32, or frozen f16 or bf16
+ * @param weight  [out, in], or [in, out] where `transposed`; f32, or frozen f16, bf16, int8 or nf4
  * @param bias  [out] of f32, or null
  * @returns [..., out]
  * @throws ShapeError, DTypeError
@@ -60,7 +60,7 @@ export function linear(
 ): Tensor {
   const { transposed = false } = options;
   checkDType("linear", "x", x, "f32");
-  checkDType("linear", "weight", weight, "f32", "f16", "bf16");
+  checkDType("linear", "weight", weight, "f32", "f16", "bf16", "int8", "nf4");
   checkRank("linear", "x", x, 1, "[..., in]", true);
   checkRank("linear", "weight", weight, 2, transposed ? "[in, out]" : "[out, in]");
   const inner = weight.shape[transposed ? 0 : 1]!;

@@ -55,7 +55,7 @@ export interface LoraLinearOptions {
  * Linear layer with a low-rank update: y = x·Wᵀ + bias + s·(D(x)·Aᵀ)·Bᵀ, D being dropout.
  * A frozen weight costs no gradient; of the update only S = D(x)·Aᵀ [rows, r] is kept for backward.
  * @param x  [..., in] of f32
- * @param weight  [out, in], or [in, out] where `transposed`; f32, or frozen f16 or bf16
+ * @param weight  [out, in], or [in, out] where `transposed`; f32, or frozen f16, bf16, int8 or nf4
  * @param bias  [out] or null
  * @param a  [r, in] of f32
  * @param b  [out, r] of f32

@@ -1,8 +1,8 @@
-// requires: philox
+// requires: philox, quantized
 // Matrix product, as its definition says: the readable specification, and the path for any shape.
 //   y[m, n] = alpha · Σ_k op(a)[m, k] · op(b)[k, n] + bias[n]      or y += … where accumulate
 // op(a): [M, K], stored [K, M] where TRANSPOSE_A; op(b): [K, N], stored [N, K] where TRANSPOSE_B.
-// b may hold pairs of f16 or bf16, low half first. y is stored [N, M] where transpose_y.
+// b may hold pairs of f16 or bf16, low half first, or be quantised (lib/quantized.wgsl). y is stored [N, M] where transpose_y.
 //
 // TAIL makes the sum K + R deep, as low-rank updates are: Σ_k … + Σ_r p[m, r] · op(q)[r, n], with p:
 // [M, R] and op(q): [R, N], stored [N, R] where TRANSPOSE_Q; alpha is 1 then.
@@ -15,7 +15,7 @@
 override TRANSPOSE_A: bool = false;
 override TRANSPOSE_B: bool = false;
 override TRANSPOSE_Q: bool = false;
-override DTYPE_B: u32 = 0; // 0 f32, 1 f16, 2 bf16
+override DTYPE_B: u32 = 0; // 0 f32, 1 f16, 2 bf16, 3 int8, 4 nf4
 override TAIL: bool = false;
 override DROP: u32 = 0; // 0 nothing, 1 b, 2 the tail
 
@@ -51,10 +51,17 @@ fn dropped(i: u32, value: f32) -> f32 {
   return select(0.0, params.keep * value, words[i % 4u] >= params.threshold);
 }
 
+fn quantized_word(i: u32) -> u32 {
+  return b[i];
+}
+
 fn load_b(i: u32) -> f32 {
   var v: f32;
   if (DTYPE_B == 0u) {
     v = bitcast<f32>(b[i]);
+  } else if (DTYPE_B >= 3u) {
+    let row = i / select(params.N, params.K, TRANSPOSE_B);
+    v = quantized_element(i, row, params.N * params.K, DTYPE_B == 4u);
   } else {
     let word = b[i / 2u] >> (16u * (i % 2u));
     v = select(bitcast<f32>(word << 16u), unpack2x16float(word & 0xffffu).x, DTYPE_B == 1u);

@@ -1,4 +1,4 @@
-// requires: philox
+// requires: philox, quantized
 // Matrix product from registers: no workgroup memory, no barrier. Formula and switches as in
 // matmul.naive.wgsl.
 // All stored rows must be multiples of 4: all loads and stores are vec4. y is never transposed.
@@ -7,7 +7,7 @@
 override TRANSPOSE_A: bool = false;
 override TRANSPOSE_B: bool = false;
 override TRANSPOSE_Q: bool = false;
-override DTYPE_B: u32 = 0; // 0 f32, 1 f16, 2 bf16
+override DTYPE_B: u32 = 0; // 0 f32, 1 f16, 2 bf16, 3 int8, 4 nf4
 override TAIL: bool = false;
 override DROP: u32 = 0; // 0 nothing, 1 b, 2 the tail
 
@@ -30,7 +30,7 @@ struct Params {
 }
 
 @group(0) @binding(0) var<storage> a: array<vec4<f32>>;
-// The same memory twice: four f32, or four halves in two words.
+// The same memory twice: four f32, or two words of what is packed.
 @group(0) @binding(1) var<storage> b: array<vec4<f32>>;
 @group(0) @binding(2) var<storage> b_pairs: array<vec2<u32>>;
 @group(0) @binding(3) var<storage> p: array<f32>;
@@ -45,10 +45,18 @@ fn dropped(i: u32, value: vec4<f32>) -> vec4<f32> {
   return select(vec4<f32>(), params.keep * value, words >= vec4(params.threshold));
 }
 
+fn quantized_word(i: u32) -> u32 {
+  let words = b_pairs[i / 2u];
+  return select(words.x, words.y, i % 2u == 1u);
+}
+
 fn load_b(i: u32) -> vec4<f32> {
   var v: vec4<f32>;
   if (DTYPE_B == 0u) {
     v = b[i];
+  } else if (DTYPE_B >= 3u) {
+    let row = 4u * i / select(params.N, params.K, TRANSPOSE_B);
+    v = quantized_scale(4u * i, row, params.N * params.K, DTYPE_B == 4u) * quantized_codes(4u * i, DTYPE_B == 4u);
   } else {
     let words = b_pairs[i];
     if (DTYPE_B == 1u) {

@@ -1,4 +1,4 @@
-// requires: philox
+// requires: philox, quantized
 // Matrix product from tiles staged in workgroup memory, for GPUs. Formula, shapes and switches as in
 // matmul.naive.wgsl.
 //
@@ -9,7 +9,7 @@
 override TRANSPOSE_A: bool = false;
 override TRANSPOSE_B: bool = false;
 override TRANSPOSE_Q: bool = false;
-override DTYPE_B: u32 = 0; // 0 f32, 1 f16, 2 bf16
+override DTYPE_B: u32 = 0; // 0 f32, 1 f16, 2 bf16, 3 int8, 4 nf4
 override TAIL: bool = false;
 override DROP: u32 = 0; // 0 nothing, 1 b, 2 the tail
 
@@ -56,6 +56,10 @@ fn load_a(base: u32, m: u32, k: u32, end: u32) -> f32 {
   return a[base + select(m * params.K + k, k * params.M + m, TRANSPOSE_A)];
 }
 
+fn quantized_word(i: u32) -> u32 {
+  return b[i];
+}
+
 fn load_b(base: u32, k: u32, n: u32, end: u32) -> f32 {
   if (n >= params.N || k >= end) {
     return 0.0;
@@ -64,6 +68,8 @@ fn load_b(base: u32, k: u32, n: u32, end: u32) -> f32 {
   var v: f32;
   if (DTYPE_B == 0u) {
     v = bitcast<f32>(b[at]);
+  } else if (DTYPE_B >= 3u) {
+    v = quantized_element(at, select(k, n, TRANSPOSE_B), params.N * params.K, DTYPE_B == 4u);
   } else {
     let word = b[at / 2u] >> (16u * (at % 2u));
     v = select(bitcast<f32>(word << 16u), unpack2x16float(word & 0xffffu).x, DTYPE_B == 1u);

@@ -1,4 +1,4 @@
-// requires: philox
+// requires: philox, quantized
 // Matrix product for software devices whose subgroups have 4 lanes (SwiftShader). Not for GPUs.
 // Formula, shapes and switches as in matmul.naive.wgsl.
 //
@@ -18,7 +18,7 @@ override WIDE_B: bool = true; // stored rows of b are whole vec4, or four packed
 override WIDE_TAIL: bool = true; // stored rows of p and q are whole vec4
 override WIDE_Y: bool = true; // rows of y are whole vec4, and y is not transposed
 override RAGGED_K: bool = false; // K is no multiple of 4
-override DTYPE_B: u32 = 0; // 0 f32, 1 f16, 2 bf16
+override DTYPE_B: u32 = 0; // 0 f32, 1 f16, 2 bf16, 3 int8, 4 nf4
 override ROWS: u32 = 32; // 4, 8, 16 or 32
 override TAIL: bool = false;
 override DROP: u32 = 0; // 0 nothing, 1 b, 2 the tail
@@ -88,9 +88,16 @@ fn unpack(word: u32) -> vec2<f32> {
   return bitcast<vec2<f32>>(vec2(word << 16u, word & 0xffff0000u));
 }
 
+fn quantized_word(i: u32) -> u32 {
+  return b1[i];
+}
+
 fn read_b1(at: u32) -> f32 {
   if (DTYPE_B == 0u) {
     return bitcast<f32>(b1[at]);
+  }
+  if (DTYPE_B >= 3u) {
+    return quantized_element(at, at / select(params.N, params.K, TRANSPOSE_B), params.N * params.K, DTYPE_B == 4u);
   }
   let pair = unpack(b1[at / 2u]);
   return select(pair.x, pair.y, (at & 1u) == 1u);
@@ -103,6 +110,9 @@ fn read_b(at: u32, left: u32) -> vec4<f32> {
     v = select(vec4<f32>(), v, vec4(0u, 1u, 2u, 3u) < vec4(left));
   } else if (DTYPE_B == 0u) {
     v = b4[at / 4u];
+  } else if (DTYPE_B >= 3u) {
+    let row = at / select(params.N, params.K, TRANSPOSE_B);
+    v = quantized_scale(at, row, params.N * params.K, DTYPE_B == 4u) * quantized_codes(at, DTYPE_B == 4u);
   } else {
     let words = b2[at / 4u];
     v = vec4(unpack(words.x), unpack(words.y));

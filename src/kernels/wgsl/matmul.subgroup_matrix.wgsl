@@ -1,4 +1,4 @@
-// requires: philox
+// requires: philox, quantized
 // Matrix product on tensor cores: a, b, p and q rounded to f16, sums in f32. Formula, shapes and
 // switches as in matmul.naive.wgsl.
 //
@@ -15,7 +15,7 @@ override TRANSPOSE_B: bool = false;
 override TRANSPOSE_Q: bool = false;
 override WIDE_A: bool = true; // stored rows of a are whole vec4
 override WIDE_B: bool = true; // stored rows of b are whole vec4, or four packed values
-override DTYPE_B: u32 = 0; // 0 f32, 1 f16, 2 bf16
+override DTYPE_B: u32 = 0; // 0 f32, 1 f16, 2 bf16, 3 int8, 4 nf4
 override TAIL: bool = false;
 override DROP: u32 = 0; // 0 nothing, 1 b, 2 the tail
 
@@ -69,9 +69,16 @@ fn unpack(word: u32) -> vec2<f32> {
   return bitcast<vec2<f32>>(vec2(word << 16u, word & 0xffff0000u));
 }
 
+fn quantized_word(i: u32) -> u32 {
+  return b[i / 4u][i % 4u];
+}
+
 fn b_at(at: u32) -> f32 {
   if (DTYPE_B == 0u) {
     return bitcast<f32>(b[at / 4u][at % 4u]);
+  }
+  if (DTYPE_B >= 3u) {
+    return quantized_element(at, at / select(params.N, params.K, TRANSPOSE_B), params.N * params.K, DTYPE_B == 4u);
   }
   return unpack(b[at / 8u][(at / 2u) % 4u])[at % 2u];
 }
@@ -98,6 +105,9 @@ fn read_b(at: u32, left: u32) -> vec4<f32> {
   var v: vec4<f32>;
   if (WIDE_B && DTYPE_B == 0u) {
     v = bitcast<vec4<f32>>(b[at / 4u]);
+  } else if (WIDE_B && DTYPE_B >= 3u) {
+    let row = at / select(params.N, params.K, TRANSPOSE_B);
+    v = quantized_scale(at, row, params.N * params.K, DTYPE_B == 4u) * quantized_codes(at, DTYPE_B == 4u);
   } else if (WIDE_B) {
     let words = b[at / 8u];
     let pair = select(words.xy, words.zw, at % 8u == 4u);
