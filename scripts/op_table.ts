@@ -50,6 +50,7 @@ const CALLS: Record<string, (t: Tensor) => Result> = {
   layerNormAdd: (t) => ops.layerNormAdd(t, t, ones([4]), ones([4])),
   linear: (t) => ops.linear(t, ones([4, 4])),
   linearCrossEntropy: (t) => ops.linearCrossEntropy(t, ones([4, 4]), null, ids()),
+  loraGroups: (t) => groups(t, ones([4, 4])),
   loraLinear: (t) => ops.loraLinear(t, ones([4, 4]), null, ones([2, 4]), ones([4, 2])),
   loraMixed: (t) => mixed(t, ones([4, 4])),
   matmul: (t) => ops.matmul(t, ones([4, 4])),
@@ -69,10 +70,17 @@ const CALLS: Record<string, (t: Tensor) => Result> = {
 const WEIGHTS: Record<string, (t: Tensor) => Result> = {
   linear: (t) => ops.linear(ones([4, 4]), t),
   linearCrossEntropy: (t) => ops.linearCrossEntropy(ones([4, 4]), t, null, ids()),
+  loraGroups: (t) => groups(ones([4, 4]), t),
   loraLinear: (t) => ops.loraLinear(ones([4, 4]), t, null, ones([2, 4]), ones([4, 2])),
   loraMixed: (t) => mixed(ones([4, 4]), t),
   matmul: (t) => ops.matmul(ones([4, 4]), t),
 };
+
+function groups(x: Tensor, weight: Tensor): Tensor {
+  const group = { rows: 4, adapter: 0, scale: 1, p: 0, key: [0, 0] as const };
+  const plan = { transposed: false, groups: [group] };
+  return ops.loraGroups(x, weight, null, [ones([2, 4])], [ones([4, 2])], plan);
+}
 
 function mixed(x: Tensor, weight: Tensor): Tensor {
   const plan = {

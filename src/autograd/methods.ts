@@ -93,6 +93,7 @@ export const functionsOnly = {
   layerNormAdd: "a layer",
   linear: "a layer",
   linearCrossEntropy: "a layer and its loss",
+  loraGroups: "a layer",
   loraLinear: "a layer",
   loraMixed: "a layer",
   rmsNorm: "a layer",

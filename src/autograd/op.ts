@@ -5,7 +5,7 @@ import { format, sameShape } from "../tensor/shape.ts";
 import { Tensor } from "../tensor/tensor.ts";
 import { edgeTo, gradEnabled, Node, noGrad, Result } from "./graph.ts";
 
-type Grads = readonly (Tensor | readonly Tensor[] | null | undefined)[];
+type Grads = readonly (Tensor | readonly (Tensor | null)[] | null | undefined)[];
 
 /** What an op makes: one tensor, or several. */
 export type Results = Tensor | readonly [Tensor, Tensor, ...Tensor[]];
@@ -14,6 +14,9 @@ export type Results = Tensor | readonly [Tensor, Tensor, ...Tensor[]];
 export type GradOf<Y extends Results> = Y extends Tensor
   ? Tensor
   : { [K in keyof Y]: Tensor | null };
+
+/** What the gradients of an argument will be added to, where there is something. */
+type TotalOf<T> = T extends readonly Tensor[] ? readonly (Tensor | null)[] : Tensor | null;
 
 export interface Rule<A extends unknown[], Y extends Results, R extends Record<string, unknown>> {
   /** Computes the results, and what backward needs. The results must be new tensors. */
@@ -24,14 +27,14 @@ export interface Rule<A extends unknown[], Y extends Results, R extends Record<s
    * `needs[i]` says whether argument i wants one: skip the work where it does not.
    * `last`: nobody needs the residuals after this call; they may be overwritten, and be the result.
    * `totals[i]`, where there is one, is what argument i's gradient will be added to: a rule may do that
-   * itself, in place, and return it.
+   * itself, in place, and return it. Of a list, there is one for each member, or null.
    */
   backward: (
     dy: GradOf<Y>,
     residuals: R,
     needs: { [K in keyof A]-?: boolean },
     last: boolean,
-    totals: { [K in keyof A]-?: Tensor | null },
+    totals: { [K in keyof A]-?: TotalOf<A[K]> },
   ) => Grads;
 }
 
@@ -81,9 +84,9 @@ function recordNode<A extends unknown[], Y extends Results, R extends Record<str
     const dy = results === 1 ? dys[0] : dys;
     let at = 0;
     const totals = args.map((arg, i) => {
-      const first = sums[at];
-      at += lists[i]!.length;
-      return arg instanceof Tensor ? first : null;
+      const own = sums.slice(at, at + lists[i]!.length);
+      at += own.length;
+      return arg instanceof Tensor ? own[0] : Array.isArray(arg) ? own : null;
     });
     const grads = rule.backward(dy as GradOf<Y>, kept as R, needs as never, last, totals as never);
     return shapes.flatMap((list, i) => spread(name, i, grads[i], list));

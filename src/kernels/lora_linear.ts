@@ -16,8 +16,8 @@ export interface LoraPlan {
   key: Key;
 }
 
-/** Where a gradient is added, if anywhere. */
-type Into = Pick<MatmulOptions, "into">;
+/** Where a product is added or written, if it is not to be a new tensor. */
+type Into = Pick<MatmulOptions, "into" | "out">;
 
 const op = "lora_linear";
 
@@ -74,6 +74,7 @@ export function loraLinearForward(
   A: Tensor,
   B: Tensor,
   plan: LoraPlan,
+  into: Into = {},
 ): { y: Tensor; S: Tensor } {
   const rows = rowsOf(x); // [n, in]
   const S = matmulForward(A, rows, {
@@ -84,6 +85,7 @@ export function loraLinearForward(
     transposeB: !plan.transposed,
     ...(bias ? { bias } : {}),
     tail: { p: S, q: B, transposeQ: true },
+    ...into,
     label: "lora_linear_forward",
   }); // [n, out]
   return { y: y.view([...x.shape.slice(0, -1), B.shape[0]!]), S };

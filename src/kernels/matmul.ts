@@ -21,6 +21,8 @@ export interface MatmulOptions {
   alpha?: number;
   /** Adds the product to this tensor in place of a new one. */
   into?: Tensor;
+  /** Writes the product over this tensor in place of a new one. */
+  out?: Tensor;
   /** The result is stored [..., N, M]. */
   transposeY?: boolean;
   /** Makes the sum deeper by a second product: low-rank updates. For one matrix and alpha 1. */
@@ -83,25 +85,26 @@ function checkSizes(
  * The product of matrices, of batches of them, or of one with a batch.
  * @param a  [..., M, K] of f32, or [..., K, M] where `transposeA`
  * @param b  [..., K, N] of any floating type, or [..., N, K] where `transposeB`; [K, N] where it is quantised
- * @returns [..., M, N], or `into`
+ * @returns [..., M, N], or `into`, or `out`
  */
 export function matmulForward(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tensor {
   const sizes = checkSizes(a, b, options);
   const { M, N, K, batch, count } = sizes;
-  const { bias, into, transposeY } = options;
+  const { bias, into, out, transposeY } = options;
   const shape = transposeY ? [...batch, N, M] : [...batch, M, N];
   if (bias) {
     checkDType("matmul", "bias", bias, "f32");
     checkShapeIs("matmul", "bias", bias, [N], "[N]");
   }
   if (into) checkShapeIs("matmul", "into", into, shape);
+  if (out) checkShapeIs("matmul", "out", out, shape);
   if (count > 65_535) {
     const facts = { arg: "the batch", expected: "at most 65535 matrices", got: `${count}` };
     throw new LimitError({ op: "matmul", ...facts });
   }
   if (options.tail) checkTail(options.tail, sizes, options);
   const isEmpty = count * M * N === 0 || (K === 0 && !bias && !options.tail);
-  if (isEmpty) return into ?? zeros(shape);
+  if (isEmpty) return into ?? (out && cleared(out)) ?? zeros(shape);
   // A narrow y would leave most of a tile's columns idle: then it is computed transposed. So is one with a
   // tail, or a low-rank update of zero would change the order of the base's sums.
   const { tail } = options;
@@ -115,6 +118,13 @@ export function matmulForward(a: Tensor, b: Tensor, options: MatmulOptions = {})
     transposeY: !transposeY,
     ...(tail ? { tail: { p: tail.q, q: tail.p, transposeQ: true } } : {}),
   });
+}
+
+function cleared(t: Tensor): Tensor {
+  const { gpu: device, block, byteOffset } = t.storage;
+  device.stream.clear(block, byteOffset, t.bytes);
+  t.storage.touch();
+  return t;
 }
 
 function checkTail({ p, q, transposeQ }: Tail, { M, N, count }: Sizes, { alpha }: MatmulOptions) {

@@ -53,7 +53,7 @@ interface Work {
 
 /**
  * Computes a product whose arguments were checked.
- * @returns [..., M, N] as `shape` says, or `options.into`
+ * @returns [..., M, N] as `shape` says, or `options.into`, or `options.out`
  */
 export function launchMatmul(
   a: Tensor,
@@ -63,7 +63,7 @@ export function launchMatmul(
   options: MatmulOptions,
 ): Tensor {
   const { M, N, K, count } = sizes;
-  const { transposeA = false, transposeB = false, transposeY = false, into } = options;
+  const { transposeA = false, transposeB = false, transposeY = false, into, out } = options;
   const aligned = isAligned(b, sizes, options);
   const layout = { transposeA, transposeB, transposeY, dtype: b.dtype };
   const work = { M, N, K, count, ...layout, aligned };
@@ -72,7 +72,7 @@ export function launchMatmul(
   const slice = sliceOf(choice, sizes, options);
   const splits = Math.max(1, Math.ceil(K / slice));
   if (splits === 1) {
-    const y = into ?? Tensor.empty("matmul", shape, "f32");
+    const y = into ?? out ?? Tensor.empty("matmul", shape, "f32");
     run(choice, { a, b, y, sizes, options, slice, splits });
     return y;
   }
@@ -82,10 +82,16 @@ export function launchMatmul(
   const fold = { outer: count, R: splits, inner: M * N };
   const sum = foldForward("matmul", "sum", parts, fold, shape);
   parts.dispose();
-  if (!into) return sum;
-  accumulate(into, sum);
+  if (!into && !out) return sum;
+  if (into) accumulate(into, sum);
+  else copyOver(sum, out!);
   sum.dispose();
-  return into;
+  return into ?? out!;
+}
+
+function copyOver({ storage: from, bytes }: Tensor, { storage: to }: Tensor): void {
+  to.gpu.stream.copy(from.block, from.byteOffset, to.block, to.byteOffset, bytes);
+  to.touch();
 }
 
 let recorder: ((work: MatmulWork) => void) | null = null;

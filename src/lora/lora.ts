@@ -135,11 +135,23 @@ export class Lora {
       this.layerAt(path, base).addUpdate(name, r, scaling, config);
     }
     for (const [path, module] of plan.saved) this.savedAt(path, module).add(name);
+    this.sort();
     this.configs.set(name, config);
     packTogether("addAdapter", this.ownParameters(name), "adapters");
     this.switches.streams.set(name, randomState());
     for (const p of this.parameters(name)) p.storage.category = "adapters";
     this.trainedBiases.remember(config);
+  }
+
+  /** Puts layers into the model's order, so that an adapter's parameters stand as they would alone. */
+  private sort(): void {
+    const { layers, saved } = this;
+    for (const path of this.modulePaths()) {
+      for (const map of [layers, saved] as Map<string, AnyModule>[]) {
+        const module = map.get(path);
+        if (module && map.delete(path)) map.set(path, module);
+      }
+    }
   }
 
   /** Moves the main part of the base's weights into an adapter, where its config says so. */

@@ -1,11 +1,11 @@
 // Batches whose sequences use different adapters: the base computes once for all of them.
+import { gradEnabled } from "../autograd/graph.ts";
 import { add, loraMixed, mul, reshape } from "../autograd/ops/index.ts";
 import { ShapeError } from "../gpu/errors.ts";
-import type { MixedTerm } from "../kernels/lora_mixed.ts";
 import { Embedding } from "../nn/layers.ts";
 import { tensor } from "../tensor/create.ts";
-import type { Key } from "../tensor/philox.ts";
 import type { Tensor } from "../tensor/tensor.ts";
+import { groupedForward, termOf } from "./grouped.ts";
 import type { LoraLayer } from "./lora_layer.ts";
 import type { LoraWeights } from "./lora_weights.ts";
 import type { Switches } from "./switches.ts";
@@ -19,6 +19,9 @@ export function mixedForward(layer: LoraLayer, x: Tensor, switches: Switches): T
     const facts = { arg: "adapterNames", expected: `${x.shape[0]} names, one for each sequence` };
     throw new ShapeError({ op: "lora_mixed", ...facts, got: `${rows.length}` });
   }
+  // What is trained is to be what it is alone; what is not is to read the base's weights once.
+  const grouped = gradEnabled() ? groupedForward(layer, x, switches) : null;
+  if (grouped) return grouped;
   const updates = names.map((name) => layer.adapters.get(name)!);
   if (layer.base_layer instanceof Embedding) return embedded(layer, x, rows, names, updates);
   const { weight, bias } = layer.base_layer;
@@ -38,19 +41,6 @@ export function mixedForward(layer: LoraLayer, x: Tensor, switches: Switches): T
     },
   );
   return reshape(y, [...x.shape.slice(0, -1), layer.sizes.out]);
-}
-
-function termOf(update: LoraWeights, name: string, { streams }: Switches): MixedTerm {
-  const p = update.drops ? update.dropout : 0;
-  return { scale: update.scaling, p, key: p > 0 ? draw(name, streams) : [0, 0] };
-}
-
-/** The next key of an adapter's own stream: the one that it would have drawn alone. */
-function draw(name: string, streams: Switches["streams"]): Key {
-  const state = streams.get(name)!;
-  const key: Key = [state.seed, state.drawn >>> 0];
-  state.drawn += 1;
-  return key;
 }
 
 /** Each adapter looks all ids up, and counts for its own sequences. */

@@ -111,15 +111,23 @@ export abstract class CausalLM extends Module<[ids: Tensor, cache?: KVCache, lay
         got: format(targets.shape),
       });
     }
+    return scoped(() => this.headLoss(this.hidden(ids, undefined, layout), targets));
+  }
+
+  /**
+   * The second half of `loss`.
+   * @param hidden  [B, T, D], from `hidden`
+   * @param targets  [B, T], as for `loss`
+   */
+  headLoss(hidden: Tensor, targets: Tensor): Tensor {
+    const head = this.plainHead();
+    if (head) {
+      const { weight, bias, softcap = 0 } = head;
+      return linearCrossEntropy(hidden, weight, bias, targets, { softcap });
+    }
     return scoped(() => {
-      const x = this.hidden(ids, undefined, layout); // [B, T, D]
-      const head = this.plainHead();
-      if (head) {
-        const { weight, bias, softcap = 0 } = head;
-        return linearCrossEntropy(x, weight, bias, targets, { softcap });
-      }
       const n = targets.size;
-      const logits = reshape(this.logits(x), [n, this.sizes.vocabSize]);
+      const logits = reshape(this.logits(hidden), [n, this.sizes.vocabSize]);
       return crossEntropy(logits, reshape(targets, [n]));
     });
   }

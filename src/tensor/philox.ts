@@ -72,8 +72,14 @@ export function setRandomState(to: RandomState): void {
 
 /** A fresh key: (seed, how many were drawn before). */
 export function nextKey(): Key {
+  return nextKeyOf(() => state);
+}
+
+/** A fresh key of a state that is not the common one. */
+export function nextKeyOf(stateNow: () => RandomState): Key {
   const key = { seed: 0, drawn: 0 };
   replayed(() => {
+    const state = stateNow();
     key.seed = state.seed;
     key.drawn = state.drawn >>> 0;
     state.drawn += 1;
