@@ -7,10 +7,12 @@ import { addEval } from "./eval.ts";
 import { addGenerate } from "./generate.ts";
 import { addInspect } from "./inspect.ts";
 import { addReport } from "./report.ts";
+import { addTrain } from "./train.ts";
 
 /** Each puts one command into the program. In the order of `lowrank --help`. */
 const COMMANDS: readonly ((program: Command) => void)[] = [
   addDoctor,
+  addTrain,
   addEval,
   addGenerate,
   addInspect,
@@ -55,6 +57,7 @@ export function allCommands(command: Command): Command[] {
 /** Help and errors as they are everywhere; commander's own exits become errors. */
 function speak(command: Command): void {
   command
+    .description(command.description().replace(/(?<!\n)\n(?!\n)/g, " ")) // wrapped to the terminal
     .exitOverride()
     .helpOption("-h, --help", "shows this")
     .configureHelp({ showGlobalOptions: command.parent !== null, visibleGlobalOptions })

@@ -1,7 +1,9 @@
 // Training runs from a configuration: `import { trainRun } from "lowrank/recipe"`. Node only; needs zod, and yaml for
 // files.
 export { Base, type BaseHooks } from "./base.ts";
+export { type Arm, armOf, type CompareHooks, type Comparison, compareMethods } from "./compare.ts";
 export { ConfigError, type Origin } from "./config_error.ts";
+export { Interrupted } from "./interrupted.ts";
 export { type MetricsEvent, readMetrics } from "./metrics_file.ts";
 export { type PlannedConfig, planRun } from "./plan.ts";
 export { parseValue, type RawConfig, readConfigFile, withSettings } from "./read_config.ts";

@@ -17,7 +17,9 @@ export async function readConfigFile(file: string): Promise<RawConfig> {
   if (error) {
     const [line] = error.linePos ?? [];
     const where = line ? `${file}, line ${line.line}` : file;
-    throw new ConfigError(`config: ${where}: ${error.message.split("\n")[0]!.replace(/:$/, "")}.`);
+    throw new ConfigError(
+      `config: ${where}: ${error.message.split(/ at line |\n/)[0]!.replace(/:$/, "")}.`,
+    );
   }
   const value: unknown = document.toJS();
   if (typeof value === "object" && value !== null && !Array.isArray(value)) {

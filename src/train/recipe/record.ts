@@ -73,11 +73,15 @@ export async function readRun(folder: string): Promise<RunSummary | null> {
   return (await readJson(`${folder}/${FILE}`)) as unknown as RunSummary;
 }
 
-/** The peaks since the last `resetPeak()`. */
-export function peakBytes(): NonNullable<RunSummary["memory"]> {
+/** The peaks since the last `resetPeak()`, or those of an earlier call where they were higher. */
+export function peakBytes(earlier: RunSummary["memory"] = null): NonNullable<RunSummary["memory"]> {
   const { categories, total } = gpu("trainRun").memory();
-  const peaks = MEMORY_CATEGORIES.map((name) => [name, categories[name].peak]);
-  return { peak_bytes: { ...Object.fromEntries(peaks), total: total.peak } };
+  const peaks = MEMORY_CATEGORIES.map((name) => [name, categories[name].peak] as const);
+  const highest = [...peaks, ["total", total.peak] as const].map(([name, peak]) => [
+    name,
+    Math.max(peak, earlier?.peak_bytes[name] ?? 0),
+  ]);
+  return { peak_bytes: Object.fromEntries(highest) };
 }
 
 /** Bytes of all files of a folder. */

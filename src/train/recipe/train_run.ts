@@ -2,6 +2,7 @@
 import { existsSync } from "node:fs";
 import { copyFile } from "node:fs/promises";
 import { gpu } from "../../gpu/device.ts";
+import type { Profile } from "../../kernels/profile.ts";
 import { saveAdapter } from "../../lora/peft.ts";
 import type { CausalLM } from "../../nn/causal_lm.ts";
 import { savePretrained } from "../../nn/pretrained.ts";
@@ -13,9 +14,11 @@ import type { RowSet } from "../rows.ts";
 import { Base, type BaseHooks } from "./base.ts";
 import { untrainedLayers } from "./check_trained.ts";
 import { configError, type Origin } from "./config_error.ts";
+import { Interrupted } from "./interrupted.ts";
 import { type Prepared, prepare, sharesBase } from "./method.ts";
 import { MetricsFile } from "./metrics_file.ts";
 import { type PlannedConfig, planRun } from "./plan.ts";
+import { profileEvents, profileStep } from "./profile_step.ts";
 import {
   bytesOf,
   median,
@@ -45,6 +48,8 @@ export interface RunHooks extends BaseHooks {
   onStart?: (run: Readonly<RunSummary>) => void;
   onStep?: (progress: FitProgress) => void;
   onLook?: (look: Look) => void;
+  /** Profiles a step in the end, into `metrics.jsonl` and `trace.json` of the run's folder. */
+  onProfile?: (profile: Profile) => void;
   /** Called once training has ended, with the model as it will be saved. */
   onTrained?: (model: CausalLM, data: RunData) => Promise<void> | void;
 }
@@ -55,14 +60,15 @@ export interface RunHooks extends BaseHooks {
  * `await init()` comes first.
  * @param config  a `TrainConfig`, or what was read from a file
  * @returns what run.json holds
- * @throws ConfigError for the configuration; FormatError for data, models and checkpoints that do not fit
+ * @throws ConfigError for the configuration; FormatError for data, models and checkpoints that do not fit;
+ *   Interrupted where `signal` ends it before there is anything to keep
  */
 export async function trainRun(
   config: TrainConfig | object,
   hooks: RunHooks = {},
 ): Promise<RunSummary> {
   const full = resolveConfig(config, hooks.origin);
-  await checkOutput(full);
+  await checkOutput(full, hooks.origin);
   const base = hooks.base ?? (await Base.open(full, hooks));
   try {
     if (hooks.base) await base.check(full);
@@ -82,15 +88,18 @@ export async function trainRun(
 }
 
 /** Throws ConfigError where a folder holds another run, or none to go on with. */
-async function checkOutput({ output, resume }: FullConfig): Promise<void> {
+async function checkOutput({ output, resume }: FullConfig, origin?: Origin): Promise<void> {
   const isThere = existsSync(`${output}/run.json`);
   if (isThere && resume === false) {
     const hint = "Go on with it by resume (--resume), or choose another folder.";
-    throw configError({ key: "output", expected: "a folder without a run", got: output, hint });
+    throw configError(
+      { key: "output", expected: "a folder without a run", got: output, hint },
+      origin,
+    );
   }
   if (isThere || resume !== true) return;
   const expected = "a folder with the run to go on with";
-  throw configError({ key: "output", expected, got: output });
+  throw configError({ key: "output", expected, got: output }, origin);
 }
 
 /** One call of trainRun with everything checked and loaded. */
@@ -120,6 +129,7 @@ class Run {
     const { config, hooks, model } = this;
     const earlier = config.resume === false ? null : await readRun(config.output);
     const before = await this.heldOutBefore(earlier);
+    if (hooks.signal?.aborted) throw new Interrupted();
     const prepared = await prepare(model, config, config.training.lr);
     try {
       this.metrics = await MetricsFile.open(`${config.output}/metrics.jsonl`, earlier !== null);
@@ -128,6 +138,7 @@ class Run {
       hooks.onStart?.(this.summary);
       gpu("trainRun").resetPeak();
       const result = await fit(model, this.fitOptions(prepared));
+      this.summary.memory = peakBytes(earlier?.memory);
       await this.finish(prepared, result);
       return this.summary;
     } finally {
@@ -223,7 +234,6 @@ class Run {
 
   private async finish(prepared: Prepared, result: FitResult): Promise<void> {
     const { config, data, hooks, model, summary } = this;
-    summary.memory = peakBytes();
     const { losses, stopped, skipped, stepMs } = result;
     const steady = median(stepMs.slice(Math.min(2, stepMs.length - 1)));
     const { batch, accumulate } = config.training;
@@ -241,6 +251,16 @@ class Run {
     summary.adapter_bytes = await bytesOf(summary.saved);
     summary.ended = new Date().toISOString();
     await writeRun(summary);
+    if (hooks.onProfile && stopped !== "aborted") hooks.onProfile(await this.profile());
+  }
+
+  private async profile(): Promise<Profile> {
+    const { config, data, model, metrics, hooks } = this;
+    hooks.onPhase?.("profiling a step");
+    const trace = `${config.output}/trace.json`;
+    const found = await profileStep(model, data.train, config.training.batch, trace);
+    for (const event of profileEvents(found)) metrics.add(event);
+    return found;
   }
 
   private async lookAtTheEnd({ losses, valid, best }: FitResult): Promise<void> {

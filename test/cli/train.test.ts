@@ -1,0 +1,228 @@
+// `lowrank train`, run as a user runs it: the run's folder, going on after Ctrl-C and kills, wrong calls.
+import { type ChildProcess, spawn } from "node:child_process";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { equal, is, match, not, ok } from "uvu/assert";
+import { readMetrics, readRun } from "../../src/train/recipe/index.ts";
+import { inFolder, root } from "../child.ts";
+import { fixtureFolder } from "../fixtures.ts";
+import { gpuTest, runTests } from "../gpu.ts";
+import { writeTinyData } from "../train/recipe/tiny_recipe.ts";
+import { inProcess } from "./command.ts";
+
+const inTiny = (body: (folder: string) => Promise<void>) => () =>
+  inFolder(async (folder) => {
+    writeTinyData(folder);
+    await body(folder);
+  });
+
+/** A call that trains the tiny model. */
+const call = (folder: string, out: string, ...more: string[]) => [
+  ...["train", "-m", fixtureFolder("llama-tiny"), "--tokenizer", folder],
+  ...["-d", `${folder}/text.txt`, "-o", `${folder}/${out}`, "--length", "16"],
+  ...["--batch", "2", "--lr", "1e-2", "--r", "4", "--lora-dropout", "0.1"],
+  ...["--set", "training.eval_rows=4", ...more],
+];
+
+gpuTest(
+  "a run from flags is what the flags say, and report, inspect and eval read its folder",
+  inTiny(async (folder) => {
+    const general = `${folder}/general.txt`;
+    const more = ["--steps", "6", "--general", general, "--target-modules", "q_proj,v_proj"];
+    const args = call(folder, "run", ...more, "--seed", "3", "--profile");
+    const { code, stdout, stderr } = await inProcess(args);
+    is(code, 0, stderr);
+    match(stdout, /^.*\nop +calls.*\n[\s\S]*lora_linear_forward[\s\S]*trace\.json/);
+    match(stdout, /\nlora +.*, 6 of 6 steps, .* ms a step/);
+    match(stdout, /\nvalidation +[\d.]+ → [\d.]+ nats per token \(perplexity/);
+    match(stdout, /\ngeneral text +[\d.]+ → [\d.]+: (forgot|gained) [\d.]+/);
+    match(stdout, /\nGPU memory +.* at most \(base .*adapters .*optimiser/);
+    not.match(stdout, /undefined|NaN|\[object|\?/);
+    match(stderr, /training █+ 6\/6 loss [\d.]+ valid [\d.]+/);
+    const run = `${folder}/run`;
+    const { config } = (await readRun(run))!;
+    equal([config.seed, config.lora.r, config.training.lr], [3, 4, 0.01]);
+    equal(config.lora.target_modules, ["q_proj", "v_proj"]);
+    ok(readMetrics(`${run}/metrics.jsonl`).some(({ kind }) => kind === "profile"));
+    ok(JSON.parse(readFileSync(`${run}/trace.json`, "utf8")).traceEvents.length > 0);
+    const next = stdout.match(/ {2}lowrank eval (.*)/)![1]!.split(" ");
+    const evaluated = await inProcess(["eval", ...next.map((a) => a.replace("held-out", `${folder}/text`))]); // biome-ignore format: one line
+    is(evaluated.code, 0, evaluated.stderr);
+    match(evaluated.stdout, /run − base/);
+    const inspected = await inProcess(["inspect", run]);
+    match(inspected.stdout, /\nvalidation +[\d.]+ before, [\d.]+ after/);
+    not.match(inspected.stdout, /undefined|NaN|\[object/);
+    is((await inProcess(["report", run])).code, 0);
+    const page = readFileSync(`${run}/report.html`, "utf8");
+    match(page, "lora_linear_forward");
+    not.match(page, /undefined|NaN|\[object/);
+  }),
+);
+
+gpuTest(
+  "settings from YAML, flags over them; --json prints the record and nothing else",
+  inTiny(async (folder) => {
+    const yaml = `
+model: ${fixtureFolder("llama-tiny")}
+tokenizer: ${folder}
+output: ${folder}/run
+method: rslora
+data: { train: ${folder}/text.txt, length: 16 }
+training: { steps: 50, batch: 2, lr: { rslora: 1e-2, full: 1e-3 } }
+`;
+    writeFileSync(`${folder}/run.yaml`, yaml);
+    const args = ["train", "-c", `${folder}/run.yaml`, "--steps", "2", "--json", "--quiet"];
+    const { code, stdout, stderr } = await inProcess(args);
+    equal([code, stderr], [0, ""]);
+    const run = JSON.parse(stdout);
+    equal(run, await readRun(`${folder}/run`));
+    equal([run.steps, run.config.method, run.config.training.lr], [2, "rslora", 0.01]);
+  }),
+);
+
+gpuTest(
+  "several methods: a run each, their figures side by side, a tenth of the rate for full",
+  inTiny(async (folder) => {
+    const methods = ["--method", "lora,full,dora", "--steps", "4"];
+    const args = call(folder, "all", ...methods, "--general", `${folder}/general.txt`);
+    const { code, stdout, stderr } = await inProcess(args);
+    is(code, 0, stderr);
+    match(stdout, /^ +lora +full +dora\nlearning rate +0\.01 +0\.001 +0\.01\n/);
+    for (const name of [
+      "validation loss after",
+      "forgetting",
+      "  optimiser",
+      "step, ms",
+      "on disk",
+    ]) {
+      match(stdout, new RegExp(`\\n${name}( +[\\d.e-]+( [KM]?i?B)?){3}\\n`)); // biome-ignore format: one line
+    }
+    const { arms } = JSON.parse(readFileSync(`${folder}/all/comparison.json`, "utf8"));
+    const [lora, full, dora] = arms;
+    for (const arm of arms) {
+      const { config, valid, memory, adapter_bytes } = (await readRun(arm.folder))!;
+      equal([arm.valid, arm.memory, arm.bytes], [valid, memory, adapter_bytes]);
+      is(config.method, arm.method);
+      is(arm.valid.before, lora.valid.before, "the same held-out rows of the same base");
+    }
+    equal(lora.parameters.total - lora.parameters.trainable, full.parameters.total);
+    ok(full.memory.peak_bytes.optimiser > lora.memory.peak_bytes.optimiser);
+    ok(dora.parameters.trainable > lora.parameters.trainable);
+    // Alone it is the same.
+    const alone = call(folder, "alone", "--steps", "4", "--method", "dora");
+    is((await inProcess(alone)).code, 0);
+    const bytes = (run: string) =>
+      readFileSync(`${folder}/${run}/adapter/adapter_model.safetensors`);
+    equal(bytes("all/dora"), bytes("alone"));
+    const page = await inProcess(["report", `${folder}/all`]);
+    is(page.code, 0, page.stderr);
+    const twice = await inProcess(call(folder, "x", "--method", "lora,lora"));
+    is(twice.code, 2);
+    match(twice.stderr, "config: method (--method) must be each named once");
+  }),
+);
+
+gpuTest(
+  "a comparison that is interrupted goes on with --resume",
+  inTiny(async (folder) => {
+    const more = ["--method", "lora,full", "--steps", "60", "--eval-every", "30"];
+    const args = call(folder, "both", ...more);
+    const cut = await signalled(args, `${folder}/both/lora`, "SIGINT", 5);
+    is(cut.code, 130, cut.stderr);
+    not.ok(existsSync(`${folder}/both/full`));
+    const { code, stdout, stderr } = await inProcess([...args, "--resume", "--json", "--quiet"]);
+    equal([code, stderr], [0, ""]);
+    const { arms } = JSON.parse(stdout);
+    equal(
+      arms.map(({ method, steps, stopped }: Record<string, unknown>) => [method, steps, stopped]),
+      [
+        ["lora", 60, "steps"],
+        ["full", 60, "steps"],
+      ],
+    );
+  }),
+);
+
+/** Runs a call in a process of its own, and sends it a signal when the run has come so far. */
+async function signalled(args: readonly string[], out: string, signal: NodeJS.Signals, at: number) {
+  const child = spawn(process.execPath, ["--import", "tsx", "src/cli/main.ts", ...args], {
+    cwd: root,
+    stdio: ["ignore", "ignore", "pipe"],
+  });
+  let stderr = "";
+  child.stderr.setEncoding("utf8").on("data", (text: string) => {
+    stderr += text;
+  });
+  const timer = setInterval(() => {
+    const metrics = `${out}/metrics.jsonl`;
+    if (!existsSync(metrics)) return;
+    const steps = readMetrics(metrics).filter(({ kind }) => kind === "step");
+    if (!((steps.at(-1)?.step ?? 0) >= at)) return;
+    clearInterval(timer);
+    child.kill(signal);
+  }, 5);
+  const code = await new Promise<ChildProcess["exitCode"]>((done) => child.on("close", done));
+  clearInterval(timer);
+  return { code, stderr };
+}
+
+gpuTest(
+  "killed, interrupted by Ctrl-C and resumed: the adapter of a run without a break, to the bit",
+  inTiny(async (folder) => {
+    const more = ["--steps", "240", "--eval-every", "120", "--set", "training.checkpoint_every=10"];
+    const whole = await inProcess([...call(folder, "whole", ...more), "--quiet"]);
+    is(whole.code, 0, whole.stderr);
+    const out = `${folder}/run`;
+    const killed = await signalled(call(folder, "run", ...more), out, "SIGKILL", 15);
+    is(killed.code, null);
+    const resume = ["train", "--resume", "-o", out];
+    const interrupted = await signalled(resume, out, "SIGINT", 40);
+    is(interrupted.code, 130, interrupted.stderr);
+    match(interrupted.stderr, "Ends after this step and saves");
+    const { stopped, steps } = (await readRun(out))!;
+    is(stopped, "aborted");
+    ok(steps >= 40 && steps < 240 && existsSync(`${out}/adapter`), `${steps}`);
+    const last = await inProcess(resume);
+    is(last.code, 0, last.stderr);
+    const bytes = (run: string) => readFileSync(`${run}/adapter/adapter_model.safetensors`);
+    equal(bytes(out), bytes(`${folder}/whole`));
+    is((await readRun(out))!.steps, 240);
+    const again = await inProcess(resume);
+    is(again.code, 0, again.stderr);
+    equal(bytes(out), bytes(`${folder}/whole`));
+  }),
+);
+
+gpuTest(
+  "what is wrong: exit code 2, the key and its flag or file, and no folder",
+  inTiny(async (folder) => {
+    writeFileSync(`${folder}/bad.yaml`, "model: m\noutput: o\ndata: { train: t }\ntraining: { ler: 1 }\n"); // biome-ignore format: one line
+    writeFileSync(`${folder}/twice.yaml`, "model: m\nmodel: n\n");
+    const good = call(folder, "run", "--steps", "1");
+    const cases: [string[], string | RegExp][] = [
+      [["train", "-d", "t", "-o", "o"], "--model must be given, got nothing. Or name a file"],
+      [["train", "-m", "m", "-d", "t"], "--out must be given"],
+      [[...good, "--lr", "fast"], 'config: training.lr (--lr) must be a number above 0, got "fast"'],
+      [[...good, "--lr", "lora=1e-3,fool=1"], /training\.lr \(--lr\) must be of one of lora, dora/],
+      [[...good, "--epochs", "1"], "config: training.epochs (--epochs) must be absent where"],
+      [[...good, "--set", "training.clipp=1"], "Did you mean training.clip?"],
+      [[...good, "--set", "training.clip"], "--set must be key=value"],
+      [[...good, "--set", "training.clip=-1"], "training.clip (--set training.clip) must be"],
+      [[...good, "--method", "loro"], /method \(--method\) must be one of lora, dora/],
+      [[...good, "--target-modules", "q_prj"], /lora\.target_modules.*q_proj/],
+      [["train", "-c", `${folder}/bad.yaml`], /training\.ler \(.*bad\.yaml\) must be one of .*/],
+      [["train", "-c", `${folder}/twice.yaml`], /twice\.yaml, line 2: Map keys must be unique\.\n/],
+      [["train", "-c", `${folder}/none.yaml`], "none.yaml"],
+      [["train", "--resume", "-o", `${folder}/run`], "--model must be given"],
+      [[...good, "--resume"], "config: output (--out) must be a folder with the run to go on with"],
+    ]; // biome-ignore format: as a table
+    for (const [args, message] of cases) {
+      const { code, stderr, stdout } = await inProcess(args);
+      is(code, 2, `${args.join(" ")}\n${stderr}`);
+      match(stderr, message);
+      is(stdout, "");
+      not.ok(existsSync(`${folder}/run`), args.join(" "));
+    }
+  }),
+);
+
+runTests();
