@@ -6,6 +6,7 @@ import { complain } from "./errors.ts";
 import { addEval } from "./eval.ts";
 import { addGenerate } from "./generate.ts";
 import { addInspect } from "./inspect.ts";
+import { addMerge } from "./merge.ts";
 import { addReport } from "./report.ts";
 import { addTrain } from "./train.ts";
 
@@ -16,6 +17,7 @@ const COMMANDS: readonly ((program: Command) => void)[] = [
   addEval,
   addGenerate,
   addInspect,
+  addMerge,
   addReport,
 ];
 

@@ -199,9 +199,14 @@ async function bytesAs(t: Tensor, dtype: DType): Promise<Uint8Array<ArrayBuffer>
   return await as.rawBytes();
 }
 
-async function copyOthers(base: string, out: string): Promise<void> {
-  const { copyFile, readdir } = await import("../tensor/disk.node.ts");
+/**
+ * Copies what a model's folder holds beside the weights: configurations, tokenizer, templates.
+ * @param existing  whether files that `out` has already are replaced
+ */
+export async function copyOthers(base: string, out: string, existing = true): Promise<void> {
+  const { copyFile, existsSync, readdir } = await import("../tensor/disk.node.ts");
   for (const file of await readdir(base)) {
-    if (OTHERS.test(file)) await copyFile(`${base}/${file}`, `${out}/${file}`);
+    if (!OTHERS.test(file) || (!existing && existsSync(`${out}/${file}`))) continue;
+    await copyFile(`${base}/${file}`, `${out}/${file}`);
   }
 }

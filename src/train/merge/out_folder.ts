@@ -1,0 +1,50 @@
+// A folder that appears whole: checked before anything is done, and put in place at the end.
+import { existsSync, readdirSync, statSync } from "node:fs";
+import { rename, rm } from "node:fs/promises";
+import { relative, resolve } from "node:path";
+import { ValueError } from "../../gpu/errors.ts";
+
+const op = "merge";
+
+/**
+ * Throws ValueError unless a folder may be written.
+ * @param sources  folders that are read, which it must not touch
+ * @param overwrite  whether a model's folder that is there may be replaced
+ */
+export function checkOut(out: string, sources: readonly string[], overwrite: boolean): void {
+  const refuse = (expected: string, got: string, hint = "") => {
+    throw new ValueError({ op, arg: "out", expected, got, hint });
+  };
+  const clash = sources.find((source) => holds(out, source) || holds(source, out));
+  if (clash !== undefined) refuse(`apart from ${clash}, which is read`, out);
+  if (!existsSync(out)) return;
+  if (!statSync(out).isDirectory()) refuse("a folder, or nothing yet", `the file ${out}`);
+  const entries = readdirSync(out);
+  if (entries.length === 0) return;
+  if (!overwrite)
+    refuse("an empty folder, or nothing yet", out, "Choose another, or overwrite it.");
+  if (entries.includes("config.json")) return;
+  refuse("the folder of a model, to be overwritten", `${out}, which has no config.json`);
+}
+
+/** Whether one folder is the other or lies above it. */
+function holds(above: string, below: string): boolean {
+  const path = relative(resolve(above), resolve(below));
+  return path === "" || !(path.startsWith("..") || resolve(path) === path);
+}
+
+/** Puts a finished folder in the place of what is there. */
+export async function swapIn(finished: string, out: string, overwrite: boolean): Promise<void> {
+  checkOut(out, [], overwrite); // somebody may have been there meanwhile
+  const bare = out.replace(/(?<=.)\/+$/, "");
+  if (!existsSync(bare)) return rename(finished, bare);
+  const old = `${bare}.old-${process.pid}`;
+  await rename(bare, old);
+  try {
+    await rename(finished, bare);
+  } catch (error) {
+    await rename(old, bare);
+    throw error;
+  }
+  await rm(old, { recursive: true, force: true });
+}
