@@ -1,6 +1,7 @@
 // The command line, read by commander: every command of src/cli, with help and errors in one voice.
 import { Command, CommanderError, type Option } from "commander";
 import { version } from "../train/version.ts";
+import { addCompletion } from "./completion.ts";
 import { addDoctor } from "./doctor_command.ts";
 import { complain } from "./errors.ts";
 import { addEval } from "./eval.ts";
@@ -19,6 +20,7 @@ const COMMANDS: readonly ((program: Command) => void)[] = [
   addInspect,
   addMerge,
   addReport,
+  addCompletion,
 ];
 
 const ENVIRONMENT = `
