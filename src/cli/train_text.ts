@@ -73,6 +73,7 @@ export function nextCommands({ config, folder, stopped }: RunSummary): [string, 
     ...(isCut ? ([[`lowrank train --resume --out ${run}`, "goes on where it was left"]] as [string, string][]) : []), // biome-ignore format: one line
     [`lowrank generate ${model} --prompt "…"`, "writes with it; --interactive chats"],
     [`lowrank eval ${model} ${sets.join(" ")}`, isFull ? "measures it" : "base against adapter, with intervals"], // biome-ignore format: one line
+    ...(isFull ? [] : ([[`lowrank merge -a ${run} --out ${quoted(`${folder}/merged`)}`, "a model that needs no adapter"]] as [string, string][])), // biome-ignore format: one line
     [`lowrank report ${run}`, "curves and findings as a page"],
   ];
 }
