@@ -1,0 +1,147 @@
+// The study's tables: means of the seeds, and how far the seeds lie apart.
+import type { Change, Result } from "./result.ts";
+
+type Results = ReadonlyMap<string, Result>;
+export interface Study {
+  results: Results;
+  latency: Record<string, number> | null;
+}
+
+/** A table under each of the names that docs/study/README.md has marks for. */
+export function tables({ results, latency }: Study): Record<string, string> {
+  const group = (rows: readonly [string, string][]) => changes(results, rows);
+  return {
+    main: group([
+      ["other prose, LoRA r 8", "main/near-lora"],
+      ["other prose, full", "main/near-full"],
+      ["code, LoRA r 8", "main/far-lora"],
+      ["code, full", "main/far-full"],
+    ]),
+    longer: group([
+      ["other prose, LoRA r 8", "long/near-lora"],
+      ["other prose, full", "long/near-full"],
+      ["code, LoRA r 8", "close/long"],
+    ]),
+    replay: group([
+      ["LoRA r 8", "main/far-lora"],
+      ["LoRA r 8, 25 % replay", "replay/far-lora"],
+      ["full", "main/far-full"],
+      ["full, 25 % replay", "replay/far-full"],
+    ]),
+    rank: group([
+      ["r 1", "rank/1"],
+      ["r 4", "rank/4"],
+      ["r 8", "main/far-lora"],
+      ["r 16", "rank/16"],
+      ["r 64", "rank/64"],
+      ["r 64, a third of the rate", "rank/64-slow"],
+      ["full", "main/far-full"],
+    ]),
+    targets: group([
+      ["q, v", "targets/qv"],
+      ["attention", "targets/attention"],
+      ["attention, r 19", "targets/attention-wide"],
+      ["MLP", "targets/mlp"],
+      ["all linear", "main/far-lora"],
+    ]),
+    closing: group([
+      ["LoRA r 8", "main/far-lora"],
+      ["and embedding and head trained", "close/embedding"],
+      ["r 64, a third of the rate", "rank/64-slow"],
+      ["r 8, three times as long", "close/long"],
+      ["full", "main/far-full"],
+    ]),
+    methods: group([
+      ["LoRA", "main/far-lora"],
+      ["DoRA", "methods/dora"],
+      ["LoRA+", "methods/lora+"],
+    ]),
+    small: smallTable(results),
+    skill: skillTable(results),
+    latency: latencyTable(latency),
+  };
+}
+
+/** The runs of a name, one for each seed. */
+function seedsOf(results: Results, name: string): Result[] {
+  return [...results].filter(([id]) => id.replace(/-\d+$/, "") === name).map(([, run]) => run);
+}
+
+const mean = (xs: readonly number[]) => xs.reduce((a, b) => a + b, 0) / xs.length;
+
+/** A mean, and half the range of the seeds. */
+function spread(xs: readonly number[], digits = 3): string {
+  const half = (Math.max(...xs) - Math.min(...xs)) / 2;
+  return `${mean(xs).toFixed(digits)} ± ${half.toFixed(digits)}`;
+}
+
+function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+  const line = (cells: readonly string[]) => `| ${cells.join(" | ")} |`;
+  return [line(head), line(head.map(() => "---")), ...rows.map(line)].join("\n");
+}
+
+function changes(results: Results, named: readonly [string, string][]): string {
+  const rows = named.flatMap(([title, name]) => {
+    const runs = seedsOf(results, name);
+    if (runs.length === 0) return [];
+    const share = `${(100 * runs[0]!.share).toFixed(1)} %`;
+    const rose = ({ before, after }: Change) => after - before;
+    return [
+      [
+        title,
+        share,
+        `${runs[0]!.lr}`,
+        spread(runs.map(({ valid }) => valid.after)),
+        spread(runs.map(({ valid }) => -rose(valid))),
+        spread(runs.map(({ general }) => rose(general))),
+      ],
+    ];
+  });
+  const head = ["", "trained", "rate", "loss on the new text", "its fall", "forgotten"];
+  return table(head, rows);
+}
+
+function smallTable(results: Results): string {
+  const rows = [0, 0.1, 0.3].flatMap((dropout) => {
+    const runs = seedsOf(results, `small/dropout-${dropout}`);
+    if (runs.length === 0) return [];
+    const lowest = runs.map(({ curve }) => curve.reduce((a, b) => (b.loss < a.loss ? b : a)));
+    return [
+      [
+        `${dropout}`,
+        spread(lowest.map(({ loss }) => loss)),
+        lowest.map(({ step }) => step).join(", "),
+        spread(runs.map(({ valid }) => valid.after)),
+      ],
+    ];
+  });
+  return table(["lora_dropout", "lowest loss", "at step", "loss at the end"], rows);
+}
+
+function skillTable(results: Results): string {
+  const exact = seedsOf(results, "skill/lora").map((run) => run.exact!);
+  if (exact.length === 0) return "";
+  const percent = (shares: readonly number[]) =>
+    `${spread(
+      shares.map((s) => 100 * s),
+      1,
+    )} %`;
+  const [before, after] = [exact.map((e) => e.before), exact.map((e) => e.after)];
+  return table(
+    ["", "right answers"],
+    [
+      ["base", percent(before)],
+      ["LoRA r 8", percent(after)],
+    ],
+  );
+}
+
+function latencyTable(latency: Study["latency"]): string {
+  if (!latency) return "";
+  const rows = Object.entries(latency).map(([name, ms]) => [
+    name,
+    ms.toFixed(2),
+    (ms / latency.base!).toFixed(2),
+  ]);
+  return table(["", "ms a token", "of the base"], rows);
+}
