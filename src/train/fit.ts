@@ -16,6 +16,7 @@ import {
 } from "./fit_options.ts";
 import { History } from "./history.ts";
 import { groupsOf } from "./parameter_groups.ts";
+import { Prefetched } from "./prefetched.ts";
 import type { RowSet } from "./rows.ts";
 import { RunFolder } from "./run_folder.ts";
 import { Smoothed } from "./smoothed.ts";
@@ -47,6 +48,7 @@ class Run implements Disposable {
   private readonly best: BestWeights;
   private readonly optimizer: AdamW;
   private readonly step: TrainStep;
+  private readonly rows: Prefetched;
   private readonly state: RunState;
   private readonly began = performance.now();
   private readonly smoothed: Smoothed;
@@ -58,7 +60,7 @@ class Run implements Disposable {
     private readonly options: FitOptions,
     private readonly settings: Settings,
   ) {
-    const { lr, weightDecay, batch, accumulate, clip, smoothing, validate } = settings;
+    const { lr, weightDecay, batch, accumulate, clip, smoothing, validate, seed, steps } = settings;
     this.heldOut = setsOf(options.validate);
     checkLength("fit", "train", options.train, model);
     for (const [name, rows] of this.heldOut) {
@@ -69,6 +71,7 @@ class Run implements Disposable {
     const { capture, train } = options;
     const sizes = { batch, accumulate, clip, capture, length: train.length };
     this.step = new TrainStep(model, this.optimizer, sizes);
+    this.rows = new Prefetched(train, batch * accumulate, seed, steps);
     const parameters = namesOf(
       model,
       groups.flatMap(({ params }) => params),
@@ -137,13 +140,12 @@ class Run implements Disposable {
 
   private async oneStep(): Promise<void> {
     const began = performance.now();
-    const { batch, accumulate, seed, schedule, warmup, steps } = this.settings;
+    const { schedule, warmup, steps } = this.settings;
     const { history, optimizer } = this;
     const done = history.step;
     const factor = scheduleOf(schedule, warmup, steps)(done);
     for (const [i, rate] of this.state.rates.entries()) optimizer.groups[i]!.lr = rate * factor;
-    const rows = this.options.train.rows(batch * accumulate, seed, done);
-    const facts = await this.step.compute(rows);
+    const facts = await this.step.compute(this.rows.of(done), () => this.rows.prepare(done + 1));
     const isGood = Number.isFinite(facts.loss) && Number.isFinite(facts.gradNorm);
     if (isGood) this.step.update();
     else {

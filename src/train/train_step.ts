@@ -80,12 +80,17 @@ export class TrainStep implements Disposable {
     return this.gradients.isCaptured;
   }
 
-  /** Computes the gradients of accumulate · batch rows; neither parameters nor moments move. */
-  async compute(rows: Rows): Promise<StepFacts> {
+  /**
+   * Computes the gradients of accumulate · batch rows; neither parameters nor moments move.
+   * @param meanwhile  called while the GPU works
+   */
+  async compute(rows: Rows, meanwhile?: () => void): Promise<StepFacts> {
     using _ = scope();
     this.fill(rows);
     const { loss, norm } = this.gradients.run();
-    const [l, n] = await Promise.all([loss.item(), norm.item()]);
+    const found = Promise.all([loss.item(), norm.item()]); // what was asked for is under way now
+    meanwhile?.();
+    const [l, n] = await found;
     return { loss: l, gradNorm: n };
   }
 

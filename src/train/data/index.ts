@@ -2,6 +2,7 @@
 // package @huggingface/jinja, which is why the main door leaves this room out.
 
 export { IGNORED, type Row, type RowSet } from "../rows.ts";
+export { type Augmentation, AugmentedRows, exampleMixing, tokenDropout } from "./augment.ts";
 export { BucketedBatches, type BucketOptions } from "./bucketed.ts";
 export { type EncodeOptions, type Example, encodeSample } from "./encode.ts";
 export { ExampleSet } from "./example_set.ts";

@@ -61,7 +61,7 @@ export class Base {
     let data = this.data.get(key);
     if (!data) {
       this.hooks.onPhase?.("reading the data");
-      data = readRunData(config.data, this.tokenizer, this.sizes.maxLength);
+      data = readRunData(config.data, this.tokenizer, this.sizes);
       this.data.set(key, data);
     }
     return data;

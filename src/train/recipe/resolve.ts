@@ -66,7 +66,7 @@ function problemOf(issue: z.core.$ZodIssue, raw: unknown): Problem {
 }
 
 function contradictionOf(config: FullConfig): Problem | null {
-  const { method, base_dtype, training, lora } = config;
+  const { method, base_dtype, training, lora, data } = config;
   const { steps, epochs, loraplus_lr_ratio: ratio, patience, min_delta } = training;
   if (steps !== undefined && epochs !== undefined) {
     const expected = "absent where training.steps is given";
@@ -79,6 +79,10 @@ function contradictionOf(config: FullConfig): Problem | null {
   if (min_delta > 0 && patience === undefined) {
     const expected = "absent, or beside training.patience";
     return { key: "training.min_delta", expected, got: min_delta };
+  }
+  if (data.augment?.mixing !== undefined && data.rows !== "packed") {
+    const expected = "absent unless data.rows is packed";
+    return { key: "data.augment.mixing", expected, got: data.augment.mixing };
   }
   if (method === "full" && !["auto", "f32"].includes(base_dtype)) {
     const expected = "auto or f32 with method full, which trains the base itself";

@@ -1,12 +1,14 @@
 // The data of a run: files to rows to train on, to validate with, and to see on them what is forgotten.
 import { FormatError } from "../../gpu/errors.ts";
+import type { LMSizes } from "../../nn/causal_lm.ts";
+import { type Augmentation, AugmentedRows, exampleMixing, tokenDropout } from "../data/augment.ts";
 import { ExampleSet } from "../data/example_set.ts";
 import { type LoadCounts, type LoadedData, type LoadOptions, loadData } from "../data/load.ts";
 import { PackedRows } from "../data/packing.ts";
 import { dataFiles } from "../data/read.ts";
 import { PaddedRows } from "../data/row_set.ts";
 import { ShuffledRows } from "../data/shuffled_rows.ts";
-import { IGNORED, type RowSet } from "../rows.ts";
+import { IGNORED, type RowSet, type TrainingRows } from "../rows.ts";
 import type { Tokenizer } from "../text/tokenizer.ts";
 import { Windows } from "../windows.ts";
 import { configError } from "./config_error.ts";
@@ -15,7 +17,7 @@ import type { FullConfig } from "./schema.ts";
 type DataConfig = FullConfig["data"];
 
 export interface RunData {
-  train: ShuffledRows;
+  train: TrainingRows;
   /** Rows of the data that is learnt, without those of the replay. */
   rows: number;
   valid: RowSet | null;
@@ -35,13 +37,13 @@ const USUAL_LENGTH = 512;
 
 /**
  * Reads a run's data.
- * @param maxLength  the model's context
+ * @param sizes  of the model
  * @throws ConfigError for what does not fit the model or the rows, FormatError for bad samples, as `loadData`
  */
 export async function readRunData(
   config: DataConfig,
   tokenizer: Tokenizer,
-  maxLength: number,
+  { maxLength, vocabSize }: Pick<LMSizes, "maxLength" | "vocabSize">,
 ): Promise<RunData> {
   const { length = Math.min(maxLength, USUAL_LENGTH) } = config;
   if (length > maxLength) {
@@ -67,7 +69,7 @@ export async function readRunData(
   if (counts.bad > 0) notes.push(`${counts.bad} bad samples passed over: ${counts.problems[0]}`);
   if (counts.dropped > 0) notes.push(`${counts.dropped} samples dropped, for they are too long`);
   return {
-    train: new ShuffledRows(rows, mixed),
+    train: augmented(new ShuffledRows(rows, mixed), config.augment, vocabSize),
     rows: rows.count,
     valid: valid && rowsOf(valid, "data.valid"),
     general: general ? await also(general, "data.general") : null,
@@ -76,6 +78,17 @@ export async function readRunData(
     length,
     notes,
   };
+}
+
+function augmented(
+  rows: TrainingRows,
+  { token_dropout, mixing }: NonNullable<DataConfig["augment"]> = {},
+  vocabSize: number,
+): TrainingRows {
+  const changes: Augmentation[] = [];
+  if (mixing !== undefined) changes.push(exampleMixing(mixing));
+  if (token_dropout !== undefined) changes.push(tokenDropout(token_dropout, { below: vocabSize }));
+  return changes.length === 0 ? rows : new AugmentedRows(rows, ...changes);
 }
 
 async function loadOptions(

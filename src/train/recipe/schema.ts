@@ -46,6 +46,18 @@ const replay = z.strictObject(
   section("data and share"),
 );
 
+const UP_TO_1 = "a number above 0 and at most 1";
+
+const augment = z.strictObject(
+  {
+    /** Chance with which a token that is read becomes a random one. */
+    token_dropout: share.optional(),
+    /** Chance with which a text sees those before it in its packed row. */
+    mixing: z.number(UP_TO_1).gt(0, UP_TO_1).max(1, UP_TO_1).optional(),
+  },
+  section("token_dropout, mixing"),
+);
+
 const data = z.strictObject(
   {
     /** Files and folders to train on. */
@@ -66,8 +78,10 @@ const data = z.strictObject(
     skip_bad: flag.default(false),
     rows: word(["packed", "padded", "windows"]).default("packed"),
     replay: replay.optional(),
+    /** Changes of the rows that are trained on, drawn anew in each step. */
+    augment: augment.optional(),
   },
-  section("train, and perhaps valid, general, length, rows, replay"),
+  section("train, and perhaps valid, general, length, rows, replay, augment"),
 );
 
 const training = z.strictObject(

@@ -55,6 +55,14 @@ test("what is wrong is told by path, with what was expected and what came", () =
       'config: data.train must be a path, or a list of paths, got ["a",3].',
     ],
     [data({ valid: 1 }), "config: data.valid must be a number between 0 and 1, got 1."],
+    [
+      data({ augment: { mixing: 2 } }),
+      "config: data.augment.mixing must be a number above 0 and at most 1, got 2.",
+    ],
+    [
+      data({ augment: { mixing: 0.5 }, rows: "padded" }),
+      "config: data.augment.mixing must be absent unless data.rows is packed, got 0.5.",
+    ],
     [data({ length: 0 }), "config: data.length must be a positive integer, got 0."],
     [
       data({ rows: "pack" }),

@@ -263,4 +263,26 @@ gpuTest(
   }),
 );
 
+gpuTest(
+  "a configuration's augmentations: texts mixed, then tokens dropped",
+  inTiny(async (folder) => {
+    writeFileSync(`${folder}/texts.jsonl`, '{"text": "fox"}\n{"text": "dogs"}\n'.repeat(12));
+    const base = await Base.open(resolveConfig(tinyConfig(folder)));
+    const of = (data: object) =>
+      base.dataOf(
+        resolveConfig(tinyConfig(folder, { data: { train: `${folder}/texts.jsonl`, ...data } })),
+      );
+    const augment = { mixing: 0.5, token_dropout: 0.3 };
+    const [{ train: plain }, { train }] = [await of({}), await of({ augment })];
+    is(
+      train.fingerprint,
+      `${plain.fingerprint}, examples mixed 0.5, tokens dropped 0.3 {"below":67}`,
+    );
+    const [before, after] = [plain.rows(4, 1, 0), train.rows(4, 1, 0)];
+    not.equal(after.starts, before.starts);
+    not.equal(after.ids, before.ids);
+    equal(after.targets.sort(), before.targets.sort());
+  }),
+);
+
 runTests();
