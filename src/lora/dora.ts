@@ -2,14 +2,18 @@
 //   W' = g∘(W + s·B·A),  g = m/‖W + s·B·A‖, row by row; the norm counts as a constant for the gradient
 import { noGrad } from "../autograd/graph.ts";
 import { div } from "../autograd/ops/index.ts";
+import { dequantized } from "../kernels/dequantize.ts";
 import { doraNorm } from "../kernels/dora_norm.ts";
 import { parameter } from "../tensor/create.ts";
+import { scoped } from "../tensor/scope.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import type { LoraWeights } from "./lora_weights.ts";
 
 function normOf(update: LoraWeights, weight: Tensor, transposed: boolean): Tensor {
   const { lora_A, lora_B, scaling } = update;
-  return noGrad(() => doraNorm(weight, lora_A, lora_B, scaling, { transposed }));
+  return noGrad(() =>
+    scoped(() => doraNorm(dequantized(weight), lora_A, lora_B, scaling, { transposed })),
+  );
 }
 
 /** Gives an update its magnitudes, under which it changes nothing yet. */

@@ -346,8 +346,12 @@ export class Lora {
 
   /** Adds the active updates to the weights: no work is left at inference. `unmerge()` brings every bit back. */
   merge(): void {
-    for (const [path, layer] of this.layers) layer.checkMergeable(path);
+    this.checkMergeable();
     for (const layer of this.layers.values()) layer.merge();
+  }
+
+  private checkMergeable(): void {
+    for (const [path, layer] of this.layers) layer.checkMergeable(path);
   }
 
   /**
@@ -408,6 +412,7 @@ export class Lora {
 
   /** Makes the active updates part of the model for good, and takes all adapters out. */
   mergeAndUnload(): void {
+    this.checkMergeable();
     untieHead(this);
     this.merge();
     for (const name of this.activeAdapters) this.trainedBiases.keep(this.config(name));

@@ -2,10 +2,11 @@
 //   y = base(x) + Σ update(x), over the active adapters; DoRA's turn what is there before
 import { noGrad } from "../autograd/graph.ts";
 import { add, dropout, linear, loraLinear, mul, sub } from "../autograd/ops/index.ts";
-import { GradError, ValueError } from "../gpu/errors.ts";
+import { DTypeError, GradError, ValueError } from "../gpu/errors.ts";
 import { loraMergeInto } from "../kernels/lora_merge.ts";
 import { Conv1D, Embedding, type Linear } from "../nn/layers.ts";
 import { type AnyModule, Module } from "../nn/module.ts";
+import { isQuantized } from "../tensor/quantized.ts";
 import { scope } from "../tensor/scope.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import type { CompleteLoraConfig } from "./config.ts";
@@ -155,6 +156,14 @@ export class LoraLayer extends Module {
     if (weight.requiresGrad) {
       const facts = { expected: "frozen", got: "one that wants a gradient" };
       throw new GradError({ op: "merge", arg: `the weight of ${path}`, ...facts });
+    }
+    if (isQuantized(weight.dtype) && this.active.length > 0) {
+      const facts = {
+        expected: "f32, f16 or bf16",
+        got: `${weight.dtype}, to which it would be rounded`,
+      };
+      const hint = "Save the adapter, and merge it into a base that was loaded without `quantize`.";
+      throw new DTypeError({ op: "merge", arg: `the weight of ${path}`, ...facts, hint });
     }
     if (this.baseBias || !this.active.some((update) => update.lora_bias)) return;
     const facts = {

@@ -1,6 +1,6 @@
 // adapter_config.json, as PEFT 0.21 writes and reads it.
 import { FormatError, LowrankError } from "../gpu/errors.ts";
-import { Conv1D } from "../nn/layers.ts";
+import { Conv1D, TurnedConv1D } from "../nn/layers.ts";
 import {
   type CompleteLoraConfig,
   completeConfig,
@@ -10,6 +10,7 @@ import {
   UNSUPPORTED,
 } from "./config.ts";
 import type { Lora } from "./lora.ts";
+import type { LoraLayer } from "./lora_layer.ts";
 import { toPython } from "./python_regex.ts";
 
 export const CONFIG_FILE = "adapter_config.json";
@@ -34,7 +35,7 @@ export function configText(
     auto_mapping: null,
     base_model_name_or_path: config.base_model_name_or_path ?? base,
     exclude_modules: asPython(config.exclude_modules),
-    fan_in_fan_out: adapted.some((layer) => layer.base_layer instanceof Conv1D),
+    fan_in_fan_out: adapted.some((layer) => isConv1D(layer)),
     inference_mode: true,
     peft_type: "LORA",
     peft_version: "0.21.0",
@@ -43,6 +44,11 @@ export function configText(
   const sorted = Object.fromEntries(Object.entries(fields).sort(([a], [b]) => (a < b ? -1 : 1)));
   const text = JSON.stringify(sorted, null, 2);
   return text.replace(/^( {2}"lora_dropout": \d+)(,?)$/m, "$1.0$2"); // a float in Python
+}
+
+/** Whether the layer is a Conv1D in the model that PEFT would adapt. */
+function isConv1D({ base_layer: base }: LoraLayer): boolean {
+  return base instanceof Conv1D || base instanceof TurnedConv1D;
 }
 
 function asPython(names: CompleteLoraConfig["target_modules"]): unknown {

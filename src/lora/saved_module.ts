@@ -3,6 +3,7 @@ import { ValueError } from "../gpu/errors.ts";
 import { Conv1D, Embedding, LayerNorm, Linear, RMSNorm } from "../nn/layers.ts";
 import { type AnyModule, Module } from "../nn/module.ts";
 import { parameter } from "../tensor/create.ts";
+import { isQuantized } from "../tensor/quantized.ts";
 import { Tensor } from "../tensor/tensor.ts";
 import type { Switches } from "./switches.ts";
 import { toF32 } from "./to_f32.ts";
@@ -33,8 +34,14 @@ export class SavedModule extends Module<unknown[]> {
     this.training = original.training;
   }
 
-  /** Throws ValueError unless the module is a plain layer. */
+  /** Throws ValueError unless the module is a plain layer with weights that can be trained. */
   static check(path: string, module: AnyModule): void {
+    const { weight } = module as { weight?: unknown };
+    if (weight instanceof Tensor && isQuantized(weight.dtype)) {
+      const expected = "made of names of layers that are not quantised";
+      const got = `${path}, whose weight is ${weight.dtype}`;
+      throw new ValueError({ op: "lora", arg: "modules_to_save", expected, got });
+    }
     if (module instanceof SavedModule || LAYERS.some((kind) => module instanceof kind)) return;
     const got = `${path}, a ${module.constructor.name}`;
     const expected = "made of names of plain layers";

@@ -2,6 +2,7 @@
 import { ValueError } from "../gpu/errors.ts";
 import { Conv1D, Embedding, Linear } from "../nn/layers.ts";
 import type { AnyModule } from "../nn/module.ts";
+import { isQuantized } from "../tensor/quantized.ts";
 import { type CompleteLoraConfig, scaleOf } from "./config.ts";
 import { LoraLayer } from "./lora_layer.ts";
 import { nearest } from "./nearest.ts";
@@ -185,6 +186,11 @@ function checkDecomposition(
   if (typeof init === "boolean" || init === "gaussian") return;
   if (base instanceof Embedding) {
     const expected = `true, false or gaussian, for ${path} is an embedding`;
+    throw new ValueError({ op: "lora", arg: "init_lora_weights", expected, got: init });
+  }
+  const { dtype } = base.weight;
+  if (isQuantized(dtype)) {
+    const expected = `true, false or gaussian, for ${path} is held as ${dtype} and cannot give a part of its weights away`;
     throw new ValueError({ op: "lora", arg: "init_lora_weights", expected, got: init });
   }
   if (config.lora_alpha <= 0) {

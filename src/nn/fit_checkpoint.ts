@@ -2,10 +2,10 @@
 import { gpu } from "../gpu/device.ts";
 import { FormatError, LimitError } from "../gpu/errors.ts";
 import type { Checkpoint } from "../tensor/checkpoint.ts";
-import type { DType } from "../tensor/dtype.ts";
+import { bytesOf, type DType } from "../tensor/dtype.ts";
 import type { Entry } from "../tensor/safetensors.ts";
-import { bytesAs, type SafetensorsFile } from "../tensor/safetensors_file.ts";
-import { format, sameShape } from "../tensor/shape.ts";
+import type { SafetensorsFile } from "../tensor/safetensors_file.ts";
+import { format, type Shape, sameShape } from "../tensor/shape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 
 /** Where a parameter comes from, and as what it will be held. */
@@ -15,6 +15,9 @@ export interface Source {
   file: SafetensorsFile;
   entry: Entry;
   dtype: DType;
+  /** Its shape in the model, which is that in the file turned where `turned`. */
+  shape: Shape;
+  turned: boolean;
   bytes: number;
 }
 
@@ -49,7 +52,9 @@ export function matchCheckpoint(
     else {
       const held = p.rank === 1 ? "f32" : dtype === "auto" ? stored : dtype;
       const file = checkpoint.files.get(name)!;
-      sources.set(path, { name, file, entry, dtype: held, bytes: bytesAs(entry, held) });
+      const { shape } = entry;
+      const bytes = bytesOf(shape, held);
+      sources.set(path, { name, file, entry, dtype: held, shape, turned: false, bytes });
     }
   }
   const problems = [
@@ -124,6 +129,6 @@ export function tooLarge(needed: number, expected: string): LimitError {
     arg: "the model",
     expected: `at most ${expected}`,
     got: `${needed} bytes`,
-    hint: 'Nothing was loaded. A smaller type takes less: `dtype: "bf16"`.',
+    hint: 'Nothing was loaded. A smaller type takes less: `dtype: "bf16"`, or `quantize: "nf4"`.',
   });
 }

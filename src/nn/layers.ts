@@ -72,6 +72,9 @@ export class Conv1D extends Module {
   }
 }
 
+/** A Conv1D whose weight was turned to [out, in] when it was quantised, for scales belong to rows. */
+export class TurnedConv1D extends Linear {}
+
 /** Rows of `weight` [numEmbeddings, dim] by id. ids: [...] of i32 or u32, y: [..., dim]. */
 export class Embedding extends Module {
   weight: Tensor;

@@ -70,7 +70,7 @@ export abstract class Module<
 
   /**
    * Puts tensors in the place of the parameters; the module owns them from then on and frees the
-   * old ones. One that comes as f16 or bf16 is frozen. Nothing changes if a name is missing or unknown, or
+   * old ones. One that does not come as f32 is frozen; int8 and nf4 are for weights of linear layers. Nothing changes if a name is missing or unknown, or
    * a shape or a type does not fit.
    * @throws FormatError listing all of them
    */
@@ -161,7 +161,7 @@ function unknownPath(op: string, kind: "module" | "parameter", path: string): Va
 }
 
 /** What parameters may be stored as. */
-const FLOATS: readonly DType[] = ["f32", "f16", "bf16"];
+const HELD: readonly DType[] = ["f32", "f16", "bf16", "int8", "nf4"];
 
 function checkState(own: Map<string, Tensor>, state: ReadonlyMap<string, Tensor>): void {
   const problems: string[] = [];
@@ -169,7 +169,7 @@ function checkState(own: Map<string, Tensor>, state: ReadonlyMap<string, Tensor>
     const t = state.get(name);
     if (!t) problems.push(`missing ${name}`);
     else if (t.disposed) problems.push(`${name} was freed`);
-    else if (!FLOATS.includes(t.dtype)) problems.push(`${name} is ${t.dtype}, expected f32`);
+    else if (!HELD.includes(t.dtype)) problems.push(`${name} is ${t.dtype}, expected f32`);
     else if (!sameShape(t.shape, p.shape)) {
       problems.push(`${name} is ${format(t.shape)}, expected ${format(p.shape)}`);
     }

@@ -7,6 +7,7 @@ import { Checkpoint } from "../tensor/checkpoint.ts";
 import { parameter } from "../tensor/create.ts";
 import type { DType } from "../tensor/dtype.ts";
 import { readJson, writeFileSafely } from "../tensor/files.ts";
+import { isQuantized, type QuantizedType } from "../tensor/quantized.ts";
 import { type Part, writeSafetensors } from "../tensor/safetensors_file.ts";
 import { scope } from "../tensor/scope.ts";
 import { Tensor } from "../tensor/tensor.ts";
@@ -24,6 +25,7 @@ import { type GPT2Config, readGPT2Config } from "./gpt2_config.ts";
 import { withEmptyWeights } from "./init.ts";
 import { LlamaForCausalLM } from "./llama.ts";
 import { LLAMA_FAMILIES, type LlamaConfig, readLlamaConfig } from "./llama_config.ts";
+import { checkQuantize, checkWide, quantizeLayers } from "./quantize_layers.ts";
 
 /** The architectures by `model_type`, as `config.json` names their classes. */
 const ARCHITECTURES: Readonly<Record<string, string>> = {
@@ -82,6 +84,11 @@ export interface LoadOptions {
    * f16 and bf16 are for frozen weights. Vectors, such as norms and biases, are always f32.
    */
   dtype?: WeightType | "auto";
+  /**
+   * Rounds the weights of all linear layers but the output head to 8 bits, or to 4: a frozen base for
+   * adapters. The rest is held as `dtype` says. Default: not.
+   */
+  quantize?: QuantizedType;
   /** Fields of config.json that do not change what the model computes, though they are not known here. */
   ignoreConfig?: readonly string[];
   /** Called after each tensor. */
@@ -101,9 +108,11 @@ export interface LoadProgress {
  * @param folder  holds config.json and model.safetensors or model.safetensors.index.json, and perhaps
  *   generation_config.json
  * @throws FormatError listing missing and surplus tensors and wrong shapes; LimitError for a model that
- *   the device cannot hold
+ *   the device cannot hold; ValueError for a quantisation that there is not, or of what is not finite
  */
 export async function fromPretrained(folder: string, options: LoadOptions = {}): Promise<CausalLM> {
+  const { quantize } = options;
+  checkQuantize(quantize);
   const from = `${folder}/config.json`;
   const config = await readJson(from);
   const model = withEmptyWeights(() => modelFromConfig(config, from, options.ignoreConfig));
@@ -114,6 +123,7 @@ export async function fromPretrained(folder: string, options: LoadOptions = {}):
       const names = await namesInModel(checkpoint, model);
       const { dtype = "auto" } = options;
       const sources = matchCheckpoint(model.stateDict(), names, checkpoint, dtype);
+      if (quantize) quantizeLayers(model, sources, quantize);
       await checkFits(sources);
       model.loadStateDict(await readAll(sources, options.onProgress));
     } finally {
@@ -170,8 +180,8 @@ async function readAll(
   const bytesTotal = [...sources.values()].reduce((sum, { bytes }) => sum + bytes, 0);
   const state = new Map<string, Tensor>();
   try {
-    for (const [path, { entry, dtype }] of sources) {
-      state.set(path, Tensor.empty("load", entry.shape, dtype).persist());
+    for (const [path, { shape, dtype }] of sources) {
+      state.set(path, Tensor.empty("load", shape, dtype).persist());
     }
     await gpu("load").sync();
   } catch (error) {
@@ -182,8 +192,10 @@ async function readAll(
   }
   try {
     let bytesDone = 0;
-    for (const [path, { name, file, bytes }] of sources) {
-      await file.fill(state.get(path)!, name);
+    for (const [path, { name, file, bytes, dtype, turned }] of sources) {
+      const t = state.get(path)!;
+      if (isQuantized(dtype)) await file.quantizeInto(t, name, turned);
+      else await file.fill(t, name);
       bytesDone += bytes;
       onProgress?.({ name: path, bytesDone, bytesTotal });
     }
@@ -205,6 +217,7 @@ const DTYPE_NAMES: Readonly<Record<string, string>> = {
  * Writes a model as a folder that `fromPretrained` and Transformers load. Parameters are read, and
  * rounded if need be, one after the other.
  * @param options  `dtype`: what the parameters are rounded to; default: as they are
+ * @throws DTypeError for a quantised model, before anything is written
  */
 export async function savePretrained(
   model: CausalLM,
@@ -212,6 +225,7 @@ export async function savePretrained(
   options: { dtype?: WeightType } = {},
 ): Promise<void> {
   const state = model.stateDict();
+  checkWide(model);
   const dtype = options.dtype ?? state.get(model.embeddingPath)!.dtype;
   const { torch_dtype: _, ...fields } = model.config as Record<string, unknown>;
   const config = {

@@ -2,8 +2,9 @@
 import type { FileHandle } from "node:fs/promises";
 import { FormatError } from "../gpu/errors.ts";
 import { fromBytes } from "./create.ts";
-import { bytesPerElement, type DType, decode, encode } from "./dtype.ts";
+import { type DType, decode, encode } from "./dtype.ts";
 import { writeFileWith } from "./files.ts";
+import { type QuantizedType, quantizeValues } from "./quantized.ts";
 import {
   type Entry,
   type Header,
@@ -97,16 +98,57 @@ export class SafetensorsFile {
       const bytes = own === t.dtype ? piece : encode(decode(piece, own), t.dtype);
       gpu.stream.write(block, at, wholeWords(bytes));
       at += bytes.length;
-      this.waiting += bytes.length;
-      if (this.waiting < IN_FLIGHT_BYTES) continue;
-      await gpu.sync();
-      this.waiting = 0;
+      await this.wrote(bytes.length, gpu);
     }
+  }
+
+  /**
+   * Reads a matrix whole and rounds it to the levels of a quantised one that is there.
+   * @param t  of int8 or nf4, of the stored matrix' shape, or of its turned shape where `turned`
+   * @throws ValueError for what is not finite
+   */
+  async quantizeInto(t: Tensor, name: string, turned: boolean): Promise<void> {
+    const values = await this.values(name);
+    const [rows, columns] = t.shape as [number, number];
+    const own = turned ? transposed(values, columns, rows) : values;
+    const bytes = quantizeValues(own, t.shape, t.dtype as QuantizedType, `load ${name}`);
+    t.upload(bytes);
+    await this.wrote(bytes.length, t.storage.gpu);
+  }
+
+  /** A tensor's numbers. */
+  private async values(name: string): Promise<Float32Array> {
+    const { begin, end, shape, own } = this.entry(name);
+    const values = new Float32Array(sizeOf(shape));
+    let at = 0;
+    for await (const piece of this.pieces(begin, end)) {
+      const numbers = decode(piece, own);
+      values.set(numbers, at);
+      at += numbers.length;
+    }
+    return values;
+  }
+
+  /** Waits now and then, so that the driver's staging memory stays small. */
+  private async wrote(bytes: number, gpu: Tensor["storage"]["gpu"]): Promise<void> {
+    this.waiting += bytes;
+    if (this.waiting < IN_FLIGHT_BYTES) return;
+    await gpu.sync();
+    this.waiting = 0;
   }
 
   async close(): Promise<void> {
     await this.file.close();
   }
+}
+
+/** The values of [rows, columns] as those of [columns, rows]. */
+function transposed(values: Float32Array, rows: number, columns: number): Float32Array {
+  const turned = new Float32Array(values.length);
+  for (let i = 0; i < rows; i++) {
+    for (let j = 0; j < columns; j++) turned[j * rows + i] = values[i * columns + j]!;
+  }
+  return turned;
 }
 
 /** Bytes padded with zeros to a multiple of 4, as the GPU wants them. */
@@ -218,9 +260,4 @@ export async function saveSafetensors(
     ([name, t]) => [name, { dtype: t.dtype, shape: t.shape, bytes: () => t.rawBytes() }] as const,
   );
   await writeSafetensors(path, new Map(parts), metadata);
-}
-
-/** Bytes that a tensor of a file takes in another type. */
-export function bytesAs({ shape }: Entry, dtype: DType): number {
-  return sizeOf(shape) * bytesPerElement(dtype);
 }

@@ -139,7 +139,7 @@ export function canGroup(
  * A linear layer over groups of rows, each with a low-rank update of its own, or none: of each group what
  * `loraLinear` computes of it alone, to the bit, in one tensor.
  * @param x  [..., in] of f32
- * @param weight  [out, in], or [in, out] where `plan.transposed`; f32, or frozen f16 or bf16
+ * @param weight  [out, in], or [in, out] where `plan.transposed`; f32, or frozen f16, bf16, int8 or nf4
  * @param bias  [out] or null
  * @param as  A [r, in] of each adapter
  * @param bs  B [out, r] of each adapter
