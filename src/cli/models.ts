@@ -5,8 +5,8 @@ import { LowrankError } from "../gpu/errors.ts";
 import type { Lora } from "../lora/lora.ts";
 import { loadAdapter } from "../lora/peft.ts";
 import type { CausalLM } from "../nn/causal_lm.ts";
-import type { WeightType } from "../nn/fit_checkpoint.ts";
 import { fromPretrained } from "../nn/pretrained.ts";
+import { BASE_DTYPES, type BaseDtype, heldAs } from "../train/base_dtype.ts";
 import {
   adapterFolder,
   baseOf,
@@ -24,7 +24,7 @@ export interface ModelOptions {
   model?: string;
   adapter?: string[];
   tokenizer?: string;
-  dtype?: WeightType | "auto";
+  dtype?: BaseDtype;
 }
 
 /** The options of a model and its adapters. */
@@ -33,7 +33,7 @@ export function addModelOptions(command: Command): Command {
     .option("-m, --model <folder>", "folder of the model, or org/name of the hub (default: the base that the adapter names)") // biome-ignore format: one line
     .option("-a, --adapter <folder>", "folder of an adapter or of a run, or name=folder; several times for several", collect) // biome-ignore format: one line
     .option("--tokenizer <folder>", "folder with tokenizer.json, or bytes (default: the model's)")
-    .option("--dtype <type>", "what weights are held as: auto, f32, f16, bf16", oneOf("--dtype", ["auto", "f32", "f16", "bf16"]), "auto"); // biome-ignore format: one line
+    .option("--dtype <type>", `what weights are held as: ${BASE_DTYPES.join(", ")}`, oneOf("--dtype", BASE_DTYPES), "auto"); // biome-ignore format: one line
 }
 
 /** Collects what several flags of a name give. */
@@ -96,7 +96,7 @@ export async function openModel(
   const bar = new LateBar(output, "loading");
   const onProgress = ({ bytesDone, bytesTotal }: { bytesDone: number; bytesTotal: number }) =>
     bar.update(bytesDone, bytesTotal, `${bytesText(bytesDone)} of ${bytesText(bytesTotal)}`);
-  const model = await fromPretrained(found.model, { dtype, onProgress });
+  const model = await fromPretrained(found.model, { ...heldAs(dtype), onProgress });
   bar.end();
   model.requiresGrad(false);
   return { model, tokenizer: await openTokenizer(found.model, model, tokenizer) };

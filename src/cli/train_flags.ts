@@ -50,7 +50,7 @@ const FLAGS: readonly Flag[] = [
   { flags: "--patience <n>", key: "training.patience", what: "ends after so many looks without a lower loss, and keeps the best weights" },
   { flags: "--seed <n>", key: "seed", what: "of first values, dropout and the order of rows (default: 0)" },
   { flags: "--tokenizer <folder>", key: "tokenizer", what: "folder with tokenizer.json, or bytes (default: the model's)", kind: "text" },
-  { flags: "--dtype <type>", key: "base_dtype", what: "what the frozen base is held as: auto, f32, f16, bf16 (default: auto)", kind: "text" },
+  { flags: "--dtype <type>", key: "base_dtype", what: "what the frozen base is held as: auto, f32, f16, bf16, int8, nf4 (default: auto)", kind: "text" },
 ]; // biome-ignore format: a table
 
 /** What commander makes of them. */

@@ -4,6 +4,7 @@ import type { CausalLM, LMSizes } from "../../nn/causal_lm.ts";
 import { withEmptyWeights } from "../../nn/init.ts";
 import { fromPretrained, type LoadProgress, modelFromConfig } from "../../nn/pretrained.ts";
 import { readJson } from "../../tensor/files.ts";
+import { heldAs } from "../base_dtype.ts";
 import type { HubProgress } from "../hub/settings.ts";
 import { modelFolder, openTokenizer } from "../open_model.ts";
 import type { Tokenizer } from "../text/tokenizer.ts";
@@ -91,7 +92,10 @@ export class Base {
   async fresh(dtype: FullConfig["base_dtype"]): Promise<CausalLM> {
     const { onPhase, onLoad } = this.hooks;
     onPhase?.(`loading ${this.name}`);
-    return fromPretrained(this.folder, { dtype, ...(onLoad ? { onProgress: onLoad } : {}) });
+    return fromPretrained(this.folder, {
+      ...heldAs(dtype),
+      ...(onLoad ? { onProgress: onLoad } : {}),
+    });
   }
 
   /** Frees the shared model. */

@@ -5,6 +5,7 @@ import { completeConfig, type LoraConfig } from "../../lora/config.ts";
 import { planAdapter } from "../../lora/lora.ts";
 import { nearest } from "../../lora/nearest.ts";
 import type { CausalLM } from "../../nn/causal_lm.ts";
+import { isQuantized } from "../../tensor/quantized.ts";
 import { configError, type Origin, type Problem } from "./config_error.ts";
 import { type FullConfig, keysAt, type Method, schema } from "./schema.ts";
 
@@ -86,6 +87,10 @@ function contradictionOf(config: FullConfig): Problem | null {
   }
   if (method === "full" && !["auto", "f32"].includes(base_dtype)) {
     const expected = "auto or f32 with method full, which trains the base itself";
+    return { key: "base_dtype", expected, got: base_dtype };
+  }
+  if (isQuantized(base_dtype) && (method === "pissa" || method === "olora")) {
+    const expected = `auto, f32, f16 or bf16 with method ${method}, which changes the base's weights`;
     return { key: "base_dtype", expected, got: base_dtype };
   }
   for (const [field, other] of Object.entries(NAMED_BY_METHOD)) {

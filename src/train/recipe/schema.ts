@@ -1,5 +1,6 @@
 // TrainConfig: everything that a training run is asked, in the words of PEFT and Transformers.
 import { z } from "zod";
+import { BASE_DTYPES } from "../base_dtype.ts";
 
 /** How a model is trained. */
 export const METHODS = [
@@ -133,7 +134,7 @@ export const schema = z.strictObject(
     seed: integer.default(0),
     method: word(METHODS).default("lora"),
     /** What the frozen base is held as. `auto`: as it is stored. */
-    base_dtype: word(["auto", "f32", "f16", "bf16"]).default("auto"),
+    base_dtype: word(BASE_DTYPES).default("auto"),
     /** PEFT's LoraConfig. Default: r 16, lora_alpha 2r, all linear layers. */
     lora: z.record(z.string(), z.unknown(), section("PEFT's fields, such as r")).default({}),
     data,

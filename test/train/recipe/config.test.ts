@@ -48,7 +48,10 @@ test("what is wrong is told by path, with what was expected and what came", () =
       { ...good, method: "lorra" },
       'config: method must be one of lora, dora, rslora, lora+, lora-fa, pissa, olora, full, got "lorra".',
     ],
-    [{ ...good, base_dtype: "f8" }, "config: base_dtype must be one of auto, f32, f16, bf16"],
+    [
+      { ...good, base_dtype: "f8" },
+      "config: base_dtype must be one of auto, f32, f16, bf16, int8, nf4",
+    ],
     [data({ train: [] }), "config: data.train must be a path, or a list of paths, got []."],
     [
       data({ train: ["a", 3] }),
@@ -127,6 +130,10 @@ test("contradictions are refused", () => {
     [
       { ...good, method: "full", base_dtype: "f16" },
       "base_dtype must be auto or f32 with method full",
+    ],
+    [
+      { ...good, method: "pissa", base_dtype: "nf4" },
+      "base_dtype must be auto, f32, f16 or bf16 with method pissa, which changes the base's weights",
     ],
     [
       lora({ use_dora: true }),

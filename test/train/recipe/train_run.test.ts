@@ -126,6 +126,28 @@ gpuTest(
 );
 
 gpuTest(
+  "a base of 8 or 4 bits is learnt on, says another loss than the wide one, and its adapter fits that too",
+  inTiny(async (folder) => {
+    const run = (base_dtype: "f32" | "int8" | "nf4", method: "lora" | "dora") =>
+      trainRun(
+        tinyConfig(folder, { base_dtype, method, output: `${folder}/${base_dtype}-${method}` }),
+      );
+    const wide = await run("f32", "lora");
+    for (const dtype of ["int8", "nf4"] as const) {
+      for (const method of ["lora", "dora"] as const) {
+        const { valid, notes, saved } = await run(dtype, method);
+        ok(valid!.after! < valid!.before, `${dtype} ${method}`);
+        ok(valid!.before !== wide.valid!.before, `${dtype}: the base was rounded`);
+        ok(Math.abs(valid!.before - wide.valid!.before) < 0.1, `${dtype}: by little`);
+        equal(notes, []);
+        using model = await fromPretrained(tinyConfig(folder).model);
+        await loadAdapter(model, saved!);
+      }
+    }
+  }),
+);
+
+gpuTest(
   "runs over one base hold it once, read data once, and end as alone",
   inTiny(async (folder) => {
     const config = (output: string, r: number) =>
