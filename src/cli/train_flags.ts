@@ -19,8 +19,8 @@ interface Flag {
   /** Dotted path of the key that it sets. */
   key: string;
   what: string;
-  /** What is typed: a text, a value as YAML writes it, or a list. */
-  kind?: "text" | "paths" | "targets" | "rates" | "share";
+  /** What is typed: a text, a value as YAML writes it, a list, or nothing. */
+  kind?: "flag" | "text" | "paths" | "targets" | "rates" | "share";
 }
 
 /** In the order of the help. */
@@ -31,6 +31,7 @@ const FLAGS: readonly Flag[] = [
   { flags: "--valid <path>", key: "data.valid", what: "what is held out: a share, or files of their own (default: a tenth)", kind: "share" },
   { flags: "--general <path>", key: "data.general", what: "general text on which to see what is forgotten", kind: "paths" },
   { flags: "--replay <path>", key: "data.replay.data", what: "general text that is mixed in against forgetting", kind: "paths" },
+  { flags: "--self-replay", key: "data.replay.self", what: "in its place, texts that the base writes itself", kind: "flag" },
   { flags: "--replay-share <share>", key: "data.replay.share", what: "its share of the rows (default: 0.25)" },
   { flags: "--length <n>", key: "data.length", what: "tokens that the model sees at once (default: its context, at most 512)" },
   { flags: "--method <method>", key: "method", what: `${METHODS.join(", ")}; or several, to compare them (default: lora)`, kind: "text" },
@@ -120,7 +121,7 @@ async function startOf({ config, resume }: TrainOptions, settings: RawConfig): P
 }
 
 async function readValue(given: unknown, kind: Flag["kind"]): Promise<unknown> {
-  if (kind === "text" || kind === "paths") return given;
+  if (kind === "flag" || kind === "text" || kind === "paths") return given;
   const text = given as string;
   if (kind === "share") return /^[\d.]+$/.test(text) ? Number(text) : list(text);
   if (kind === "targets") return text === "all-linear" ? text : list(text);

@@ -213,6 +213,7 @@ gpuTest(
       [["train", "-c", `${folder}/twice.yaml`], /twice\.yaml, line 2: Map keys must be unique\.\n/],
       [["train", "-c", `${folder}/none.yaml`], "none.yaml"],
       [["train", "--resume", "-o", `${folder}/run`], "--model must be given"],
+      [[...good, "--self-replay", "--replay", "g"], /data\.replay must be .* got "both"/],
       [[...good, "--resume"], "config: output (--out) must be a folder with the run to go on with"],
     ]; // biome-ignore format: as a table
     for (const [args, message] of cases) {

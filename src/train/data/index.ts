@@ -12,5 +12,6 @@ export { PackedRows } from "./packing.ts";
 export { dataFiles, type Found, readSamples } from "./read.ts";
 export { PaddedRows } from "./row_set.ts";
 export type { Sample } from "./sample.ts";
+export { type SelfReplayOptions, selfReplay } from "./self_replay.ts";
 export { type Replay, ShuffledRows } from "./shuffled_rows.ts";
 export { FileTokens, MemoryTokens, type TokenStore } from "./token_store.ts";

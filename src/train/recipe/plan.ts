@@ -21,11 +21,11 @@ const LOOKS = 10;
  * Fills in what depends on the data.
  * @throws ConfigError where something is asked of a held-out set that is not there
  */
-export function planRun(config: FullConfig, { rows, length, valid }: RunData): PlannedConfig {
+export function planRun(config: FullConfig, { own, length, valid }: RunData): PlannedConfig {
   const { epochs = USUAL_EPOCHS, ...training } = config.training;
   const { batch, accumulate, patience } = training;
-  const own = 1 - (config.data.replay?.share ?? 0);
-  const { steps = Math.max(1, Math.ceil((epochs * rows) / (batch * accumulate * own))) } = training;
+  const rows = own.count / (1 - (config.data.replay?.share ?? 0));
+  const { steps = Math.max(1, Math.ceil((epochs * rows) / (batch * accumulate))) } = training;
   const { eval_every = Math.ceil(steps / LOOKS) } = training;
   const { checkpoint_every = eval_every, lr = usualRate(config.method) } = training;
   const warmup = training.warmup < 1 ? Math.round(training.warmup * steps) : training.warmup;

@@ -81,6 +81,10 @@ function contradictionOf(config: FullConfig): Problem | null {
     const expected = "absent, or beside training.patience";
     return { key: "training.min_delta", expected, got: min_delta };
   }
+  if (data.replay && data.replay.self === (data.replay.data !== undefined)) {
+    const expected = "a section with either data or self: true";
+    return { key: "data.replay", expected, got: data.replay.self ? "both" : "neither" };
+  }
   if (data.augment?.mixing !== undefined && data.rows !== "packed") {
     const expected = "absent unless data.rows is packed";
     return { key: "data.augment.mixing", expected, got: data.augment.mixing };

@@ -7,7 +7,7 @@ import { type LoadCounts, type LoadedData, type LoadOptions, loadData } from "..
 import { PackedRows } from "../data/packing.ts";
 import { dataFiles } from "../data/read.ts";
 import { PaddedRows } from "../data/row_set.ts";
-import { ShuffledRows } from "../data/shuffled_rows.ts";
+import { type Replay, ShuffledRows } from "../data/shuffled_rows.ts";
 import { IGNORED, type RowSet, type TrainingRows } from "../rows.ts";
 import type { Tokenizer } from "../text/tokenizer.ts";
 import { Windows } from "../windows.ts";
@@ -18,8 +18,8 @@ type DataConfig = FullConfig["data"];
 
 export interface RunData {
   train: TrainingRows;
-  /** Rows of the data that is learnt, without those of the replay. */
-  rows: number;
+  /** The rows of the data that is learnt, in their order, without those of the replay. */
+  own: RowSet;
   valid: RowSet | null;
   general: RowSet | null;
   counts: LoadCounts;
@@ -63,14 +63,14 @@ export async function readRunData(
     rowsOf((await loadData(tokenizer, await options(paths))).train, key);
   const { replay, general } = config;
   const rows = rowsOf(train, "data.train");
-  const mixed = replay
+  const mixed = replay?.data
     ? { rows: await also(replay.data, "data.replay.data"), share: replay.share }
     : null;
   if (counts.bad > 0) notes.push(`${counts.bad} bad samples passed over: ${counts.problems[0]}`);
   if (counts.dropped > 0) notes.push(`${counts.dropped} samples dropped, for they are too long`);
   return {
-    train: augmented(new ShuffledRows(rows, mixed), config.augment, vocabSize),
-    rows: rows.count,
+    train: trainingRows(rows, mixed, config, vocabSize),
+    own: rows,
     valid: valid && rowsOf(valid, "data.valid"),
     general: general ? await also(general, "data.general") : null,
     counts,
@@ -80,14 +80,17 @@ export async function readRunData(
   };
 }
 
-function augmented(
-  rows: TrainingRows,
-  { token_dropout, mixing }: NonNullable<DataConfig["augment"]> = {},
+/** What is trained on: rows in an order of each epoch's own, with replay and augmentations. */
+export function trainingRows(
+  own: RowSet,
+  replay: Replay | null,
+  { augment: { token_dropout, mixing } = {} }: DataConfig,
   vocabSize: number,
 ): TrainingRows {
   const changes: Augmentation[] = [];
   if (mixing !== undefined) changes.push(exampleMixing(mixing));
   if (token_dropout !== undefined) changes.push(tokenDropout(token_dropout, { below: vocabSize }));
+  const rows = new ShuffledRows(own, replay);
   return changes.length === 0 ? rows : new AugmentedRows(rows, ...changes);
 }
 
@@ -140,7 +143,13 @@ function withoutEnd(set: ExampleSet, share: number): { train: ExampleSet; valid:
   return { train, valid };
 }
 
-function cut(set: ExampleSet, kind: DataConfig["rows"], length: number, key: string): RowSet {
+/** A set's examples as rows. */
+export function cut(
+  set: ExampleSet,
+  kind: DataConfig["rows"],
+  length: number,
+  key: string,
+): RowSet {
   if (kind === "packed") return new PackedRows(set, length);
   if (kind === "padded") return new PaddedRows(set, length);
   const ids: number[] = [];

@@ -40,11 +40,19 @@ const section = (what: string) => `a section with ${what}`;
 const replay = z.strictObject(
   {
     /** A second, general data set, which is mixed in against forgetting. */
-    data: paths,
+    data: paths.optional(),
+    /** In its place, texts that the base draws from itself before training. */
+    self: flag.default(false),
+    /** How many of these at most, how they are drawn, and by which seed. */
+    texts: count.default(256),
+    temperature: above.default(1),
+    seed: integer.default(0),
+    /** A file that keeps them, which runs may share. Default: in the output folder. */
+    file: path.optional(),
     /** Which share of the rows is its own. */
     share: share.default(0.25),
   },
-  section("data and share"),
+  section("data or self, and share"),
 );
 
 const UP_TO_1 = "a number above 0 and at most 1";

@@ -31,6 +31,7 @@ import {
 import { resolveConfig } from "./resolve.ts";
 import type { RunData } from "./run_data.ts";
 import type { FullConfig, TrainConfig } from "./schema.ts";
+import { withSelfReplay } from "./self_replay.ts";
 
 /** What watches a run, shares things with it, or ends it. */
 export interface RunHooks extends BaseHooks {
@@ -110,7 +111,7 @@ class Run {
   constructor(
     private readonly config: PlannedConfig,
     private readonly model: CausalLM,
-    private readonly data: RunData,
+    private data: RunData,
     private readonly base: Base,
     private readonly hooks: RunHooks,
   ) {}
@@ -128,6 +129,8 @@ class Run {
   private async alone(): Promise<RunSummary> {
     const { config, hooks, model } = this;
     const earlier = config.resume === false ? null : await readRun(config.output);
+    if (config.data.replay?.self) hooks.onPhase?.("writing texts to replay");
+    this.data = await withSelfReplay(config, this.data, model, hooks.signal);
     const before = await this.heldOutBefore(earlier);
     if (hooks.signal?.aborted) throw new Interrupted();
     const prepared = await prepare(model, config, config.training.lr);

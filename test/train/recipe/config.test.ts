@@ -59,6 +59,14 @@ test("what is wrong is told by path, with what was expected and what came", () =
     ],
     [data({ valid: 1 }), "config: data.valid must be a number between 0 and 1, got 1."],
     [
+      data({ replay: { share: 0.5 } }),
+      'config: data.replay must be a section with either data or self: true, got "neither".',
+    ],
+    [
+      data({ replay: { data: "x.txt", self: true } }),
+      'config: data.replay must be a section with either data or self: true, got "both".',
+    ],
+    [
       data({ augment: { mixing: 2 } }),
       "config: data.augment.mixing must be a number above 0 and at most 1, got 2.",
     ],
@@ -74,10 +82,6 @@ test("what is wrong is told by path, with what was expected and what came", () =
     [
       data({ replay: { data: "g", share: 1 } }),
       "config: data.replay.share must be a number between 0 and 1, got 1.",
-    ],
-    [
-      data({ replay: { share: 0.1 } }),
-      "config: data.replay.data must be a path, or a list of paths, got nothing.",
     ],
     [training({ lr: 0 }), "config: training.lr must be a number above 0, got 0."],
     [training({ lr: "fast" }), 'config: training.lr must be a number above 0, got "fast".'],

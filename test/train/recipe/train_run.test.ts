@@ -1,5 +1,5 @@
 // trainRun: the run's folder, going on with the same bits, sharing a base, and refusing before anything is written.
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { equal, is, not, ok } from "uvu/assert";
 import { loadAdapter } from "../../../src/lora/peft.ts";
 import { fromPretrained } from "../../../src/nn/pretrained.ts";
@@ -237,8 +237,8 @@ gpuTest(
     writeFileSync(`${folder}/short.txt`, "the quick");
     const base = await Base.open(resolveConfig(tinyConfig(folder)));
     const of = (data: object) => base.dataOf(resolveConfig(tinyConfig(folder, { data })));
-    const { valid, train, rows } = await of({ valid: 0.25 });
-    ok(valid!.count >= 1 && rows >= 2 * valid!.count, `${rows} ${valid!.count}`);
+    const { valid, train, own } = await of({ valid: 0.25 });
+    ok(valid!.count >= 1 && own.count >= 2 * valid!.count, `${own.count} ${valid!.count}`);
     const text = (ids: ArrayLike<number>) =>
       base.tokenizer.decode(ids, { skipSpecialTokens: true });
     is(train.length, 16);
@@ -304,6 +304,34 @@ gpuTest(
     not.equal(after.starts, before.starts);
     not.equal(after.ids, before.ids);
     equal(after.targets.sort(), before.targets.sort());
+  }),
+);
+
+gpuTest(
+  "self-replay: the base writes once, its texts are a share of the rows, and a run goes on with the same bits",
+  inTiny(async (folder) => {
+    const file = `${folder}/texts.json`;
+    const config = (output: string) =>
+      tinyConfig(folder, {
+        output: `${folder}/${output}`,
+        data: { replay: { self: true, share: 0.5, texts: 5, temperature: 2, file } },
+      });
+    const whole = await trainRun(config("whole"));
+    const { texts } = JSON.parse(readFileSync(file, "utf8")) as { texts: number[][] };
+    is(texts.length, 5);
+    ok(texts.every(({ length }) => length <= 17));
+    await trainRun(config("parts"), { limits: { steps: 3 } });
+    const parts = await trainRun({ ...config("parts"), resume: true });
+    equal(adapterBytes(parts.folder), adapterBytes(whole.folder));
+    const plain = await trainRun(tinyConfig(folder, { output: `${folder}/plain` }));
+    not.equal(adapterBytes(plain.folder), adapterBytes(whole.folder));
+    rmSync(file);
+    await trainRun(config("again"));
+    equal(JSON.parse(readFileSync(file, "utf8")).texts, texts);
+    const ended = AbortSignal.abort();
+    const own = tinyConfig(folder, { output: `${folder}/no`, data: { replay: { self: true } } });
+    await rejects(trainRun(own, { signal: ended }), "Interrupted", "before the first step");
+    is(existsSync(`${folder}/no/self_replay.json`), false);
   }),
 );
 
