@@ -1,5 +1,6 @@
 import { backward } from "../src/autograd/backward.ts";
-import { add, linear, loraLinear, matmul, mul } from "../src/autograd/ops/index.ts";
+import { add, linear, loraLinear, loraLinearEach, matmul, mul } from "../src/autograd/ops/index.ts";
+import { AdamW } from "../src/nn/optim/index.ts";
 import { parameter, randn } from "../src/tensor/create.ts";
 import type { Tensor } from "../src/tensor/tensor.ts";
 import { bench } from "./harness.ts";
@@ -34,7 +35,48 @@ function both(name: string, r: number, forward: (t: Inputs) => Tensor) {
   };
 }
 
+/** Three layers on one input, as queries, keys and values: their passes over it shared, or each by itself. */
+function three(name: string, rows: number, width: number, dropout: number, isShared: boolean) {
+  const r = 8;
+  return {
+    name: `q, k, v ${name}, forward + backward ${rows}×${width}×${width}, r ${r}, dropout ${dropout}`,
+    setup: () => {
+      const x = parameter(randn([rows, width]));
+      const layers = [0, 1, 2].map(() => ({
+        ...{ weight: randn([width, width]), bias: null, scale: 2, dropout },
+        ...{ a: parameter(randn([r, width])), b: parameter(randn([width, r])) },
+      }));
+      const dy = randn([rows, width]);
+      const optimizer = new AdamW(layers.flatMap(({ a, b }) => [a, b])); // packs them side by side
+      const forward = () =>
+        isShared
+          ? loraLinearEach(x, layers)
+          : layers.map(({ weight, bias, a, b, ...options }) =>
+              loraLinear(x, weight, bias, a, b, options),
+            );
+      const run = () => {
+        const [q, k, v] = forward() as [Tensor, Tensor, Tensor];
+        backward(add(add(q, k), v), { gradient: dy });
+        x.grad?.dispose();
+        x.grad = null;
+        optimizer.zeroGrad();
+      };
+      const flops = 3 * (4 * rows * width * width + 12 * rows * r * width);
+      return { run, flops, verify: () => looksAlive(forward()[2]!) };
+    },
+  };
+}
+
 bench("lora_linear", [
+  ...[
+    [512, 768],
+    [1024, 256],
+  ].flatMap(([rows, width]) =>
+    [0, 0.1].flatMap((dropout) => [
+      three("shared", rows!, width!, dropout, true),
+      three("apart", rows!, width!, dropout, false),
+    ]),
+  ),
   both("frozen base alone", 0, ({ x, W }) => linear(x, W)),
   ...[8, 16, 64].flatMap((r) => [
     both(`r ${r}`, r, ({ x, W, A, B }) => loraLinear(x, W, null, A, B, { scale: 2 })),

@@ -52,6 +52,10 @@ const CALLS: Record<string, (t: Tensor) => Result> = {
   linearCrossEntropy: (t) => ops.linearCrossEntropy(t, ones([4, 4]), null, ids()),
   loraGroups: (t) => groups(t, ones([4, 4])),
   loraLinear: (t) => ops.loraLinear(t, ones([4, 4]), null, ones([2, 4]), ones([4, 2])),
+  loraLinearEach: (t) =>
+    ops.loraLinearEach(t, [
+      { weight: ones([4, 4]), bias: null, a: ones([2, 4]), b: ones([4, 2]) },
+    ])[0]!,
   loraMixed: (t) => mixed(t, ones([4, 4])),
   matmul: (t) => ops.matmul(t, ones([4, 4])),
   permute: (t) => ops.permute(t, [1, 0]),
@@ -72,6 +76,10 @@ const WEIGHTS: Record<string, (t: Tensor) => Result> = {
   linearCrossEntropy: (t) => ops.linearCrossEntropy(ones([4, 4]), t, null, ids()),
   loraGroups: (t) => groups(ones([4, 4]), t),
   loraLinear: (t) => ops.loraLinear(ones([4, 4]), t, null, ones([2, 4]), ones([4, 2])),
+  loraLinearEach: (t) =>
+    ops.loraLinearEach(ones([4, 4]), [
+      { weight: t, bias: null, a: ones([2, 4]), b: ones([4, 2]) },
+    ])[0]!,
   loraMixed: (t) => mixed(ones([4, 4]), t),
   matmul: (t) => ops.matmul(ones([4, 4]), t),
 };

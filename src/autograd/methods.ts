@@ -95,6 +95,7 @@ export const functionsOnly = {
   linearCrossEntropy: "a layer and its loss",
   loraGroups: "a layer",
   loraLinear: "a layer",
+  loraLinearEach: "layers",
   loraMixed: "a layer",
   rmsNorm: "a layer",
   rmsNormAdd: "a layer",

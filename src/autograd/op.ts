@@ -7,10 +7,10 @@ import { edgeTo, gradEnabled, Node, noGrad, Result } from "./graph.ts";
 
 type Grads = readonly (Tensor | readonly (Tensor | null)[] | null | undefined)[];
 
-/** What an op makes: one tensor, or several. */
-export type Results = Tensor | readonly [Tensor, Tensor, ...Tensor[]];
+/** What an op makes: one tensor, or a list. */
+export type Results = Tensor | readonly [Tensor, Tensor, ...Tensor[]] | readonly Tensor[];
 
-/** The gradients of an op's results; of several, those that nobody used have none. */
+/** The gradients of an op's results; of a list, those that nobody used have none. */
 export type GradOf<Y extends Results> = Y extends Tensor
   ? Tensor
   : { [K in keyof Y]: Tensor | null };
@@ -23,7 +23,7 @@ export interface Rule<A extends unknown[], Y extends Results, R extends Record<s
   forward: (...args: A) => readonly [Y, R];
   /**
    * Gradients of the arguments, in their order, each of its argument's shape; null where none is.
-   * `dy` is the gradient of the result; where there are several results, those of all of them.
+   * `dy` is the gradient of the result; where it is a list, those of all of them.
    * `needs[i]` says whether argument i wants one: skip the work where it does not.
    * `last`: nobody needs the residuals after this call; they may be overwritten, and be the result.
    * `totals[i]`, where there is one, is what argument i's gradient will be added to: a rule may do that
@@ -61,7 +61,8 @@ export function op<A extends unknown[], Y extends Results, R extends Record<stri
       const own = (t: Tensor) => (inputs.includes(t) ? t.view(t.shape) : t);
       const results = tensorsOf(made).map(own);
       if (gradEnabled() && inputs.some((t) => t.requiresGrad)) {
-        const node = recordNode(name, rule, results.length, args, residuals);
+        const count = made instanceof Tensor ? null : results.length;
+        const node = recordNode(name, rule, count, args, residuals);
         for (const [i, y] of results.entries()) y.node = new Result(node, i);
       }
       return (made instanceof Tensor ? results[0] : results) as Y;
@@ -72,7 +73,7 @@ export function op<A extends unknown[], Y extends Results, R extends Record<stri
 function recordNode<A extends unknown[], Y extends Results, R extends Record<string, unknown>>(
   name: string,
   rule: Rule<A, Y, R>,
-  results: number,
+  count: number | null,
   args: A,
   residuals: R,
 ): Node {
@@ -80,13 +81,13 @@ function recordNode<A extends unknown[], Y extends Results, R extends Record<str
   const shapes = lists.map((list) => list.map((t) => t.shape));
   const needs = lists.map((list) => list.some((t) => t.requiresGrad));
   const kept: Record<string, unknown> = {};
-  const node = new Node(name, results, lists.flat().map(edgeTo), (dys, last, sums) => {
-    const dy = results === 1 ? dys[0] : dys;
+  const node = new Node(name, count ?? 1, lists.flat().map(edgeTo), (dys, last, sums) => {
+    const dy = count === null ? dys[0] : dys;
     let at = 0;
     const totals = args.map((arg, i) => {
       const own = sums.slice(at, at + lists[i]!.length);
       at += own.length;
-      return arg instanceof Tensor ? own[0] : Array.isArray(arg) ? own : null;
+      return Array.isArray(arg) ? own : (own[0] ?? null);
     });
     const grads = rule.backward(dy as GradOf<Y>, kept as R, needs as never, last, totals as never);
     return shapes.flatMap((list, i) => spread(name, i, grads[i], list));

@@ -1,12 +1,13 @@
 // Low-rank linear: two products forward, four backward, dropout inside them. x: [..., in], W: [out, in] (or [in, out] where transposed),
-// A: [r, in], B: [out, r], S: [rows, r]
+// A: [r, in], B: [out, r], S: [rows, r]. Layers on one x share the pass over it where their A are alike and lie side by side.
 import { DTypeError, ShapeError } from "../gpu/errors.ts";
 import type { Key } from "../tensor/philox.ts";
 import { format } from "../tensor/shape.ts";
-import type { Tensor } from "../tensor/tensor.ts";
-import { rowsOf } from "./axes.ts";
+import { Tensor } from "../tensor/tensor.ts";
+import { rowsBetween, rowsOf } from "./axes.ts";
 import { checkDType, checkRank, checkShapeIs } from "./check.ts";
 import { type Drop, type MatmulOptions, matmulForward } from "./matmul.ts";
+import { kernelPath } from "./path.ts";
 
 /** How a call is meant: the scale of the update, how W is stored, what is dropped. */
 export interface LoraPlan {
@@ -59,44 +60,101 @@ export function checkLoraLinear(
   if (bias) checkShapeIs(op, "bias", bias, [out], "[out]");
 }
 
+/** Where a binding may begin, in elements. */
+const BINDING_STEP = 64;
+
+/** Tensors of one shape as one, [count, ...shape], where they lie side by side in memory; else null. */
+function joined(list: readonly Tensor[]): Tensor | null {
+  const [first] = list as [Tensor];
+  const { block, byteOffset } = first.storage;
+  const follows = ({ storage: s }: Tensor, i: number) =>
+    s.block === block && s.byteOffset === byteOffset + i * first.bytes;
+  if (list.length < 2 || !list.every(follows)) return null;
+  const storage = first.storage.slice(0, list.length * first.bytes);
+  return new Tensor(storage, [list.length, ...first.shape], first.dtype);
+}
+
+/** Whether one product can serve all: equal ranks, scales and probabilities. Keys that follow each other are given. */
+function areAlike(As: readonly Tensor[], plans: readonly LoraPlan[]): boolean {
+  const [A, plan] = [As[0]!, plans[0]!];
+  return (
+    kernelPath() !== "plain" &&
+    As.every(({ shape }) => shape[0] === A.shape[0]) &&
+    plans.every(({ scale, p }) => scale === plan.scale && p === plan.p)
+  );
+}
+
+/** `count` tensors [n, r] side by side, each where a binding may begin; null where that cannot be. */
+function sideBySide(count: number, n: number, r: number): Tensor[] | null {
+  if (count < 2 || (n * r) % BINDING_STEP !== 0) return null;
+  return partsOf(Tensor.empty(op, [count, n, r], "f32"));
+}
+
+function partsOf(all: Tensor): Tensor[] {
+  const [count, n, r] = all.shape as [number, number, number];
+  return Array.from({ length: count }, (_, i) => rowsBetween(all, i, i + 1).view([n, r]));
+}
+
 function dropOf({ p, key }: LoraPlan): { drop?: Drop } {
   return p > 0 ? { drop: { p, key } } : {};
 }
 
 /**
- * y = x·Wᵀ + bias + S·Bᵀ, one product that is in + r deep, and S = s·D(x)·Aᵀ, which backward needs.
+ * S = s·D(x)·Aᵀ [n, r] of each layer, which backward needs: in one pass over x where that can be.
  * Products with r columns are computed transposed, with r rows: see `NARROW` in matmul.ts.
  */
+export function loraLinearForwardS(
+  x: Tensor,
+  As: readonly Tensor[],
+  plans: readonly LoraPlan[],
+): Tensor[] {
+  const rows = rowsOf(x); // [n, in]
+  const product = (A: Tensor, plan: LoraPlan) =>
+    matmulForward(A, rows, {
+      ...{ transposeB: true, transposeY: true, alpha: plan.scale, label: "lora_linear_forward_s" },
+      ...dropOf(plan),
+    }); // [..., n, r]
+  const isWhole = (rows.shape[0]! * As[0]!.shape[0]!) % BINDING_STEP === 0;
+  const all = isWhole && areAlike(As, plans) ? joined(As) : null;
+  return all ? partsOf(product(all, plans[0]!)) : As.map((A, i) => product(A, plans[i]!));
+}
+
+/** y = x·Wᵀ + bias + S·Bᵀ, one product that is in + r deep. */
 export function loraLinearForward(
   x: Tensor,
   W: Tensor,
   bias: Tensor | null,
-  A: Tensor,
+  S: Tensor,
   B: Tensor,
-  plan: LoraPlan,
+  { transposed }: LoraPlan,
   into: Into = {},
-): { y: Tensor; S: Tensor } {
-  const rows = rowsOf(x); // [n, in]
-  const S = matmulForward(A, rows, {
-    ...{ transposeB: true, transposeY: true, alpha: plan.scale, label: "lora_linear_forward_s" },
-    ...dropOf(plan),
-  }); // [n, r]
-  const y = matmulForward(rows, W, {
-    transposeB: !plan.transposed,
+): Tensor {
+  const y = matmulForward(rowsOf(x), W, {
+    transposeB: !transposed,
     ...(bias ? { bias } : {}),
     tail: { p: S, q: B, transposeQ: true },
     ...into,
     label: "lora_linear_forward",
   }); // [n, out]
-  return { y: y.view([...x.shape.slice(0, -1), B.shape[0]!]), S };
+  return y.view([...x.shape.slice(0, -1), B.shape[0]!]);
 }
 
-/** dS = s·dy·B [n, r], which dx and dA share. */
-export function loraLinearBackwardS(dy: Tensor, B: Tensor, scale: number): Tensor {
-  return matmulForward(B, rowsOf(dy), {
-    ...{ transposeA: true, transposeB: true, transposeY: true, alpha: scale },
-    label: "lora_linear_backward_s",
-  });
+/** dS = s·dy·B [n, r] of each layer, which dx and dA share: side by side where that can be. */
+export function loraLinearBackwardS(
+  dys: readonly Tensor[],
+  Bs: readonly Tensor[],
+  plans: readonly LoraPlan[],
+): Tensor[] {
+  const [n, r] = [rowsOf(dys[0]!).shape[0]!, Bs[0]!.shape[1]!];
+  const areEqual = Bs.every(({ shape }) => shape[1] === r);
+  const places = areEqual ? sideBySide(dys.length, n, r) : null;
+  return dys.map((dy, i) =>
+    matmulForward(Bs[i]!, rowsOf(dy), {
+      ...{ transposeA: true, transposeB: true, transposeY: true, alpha: plans[i]!.scale },
+      ...(places ? { out: places[i]! } : {}),
+      label: "lora_linear_backward_s",
+    }),
+  );
 }
 
 /** dx = D'(dS·A) + dy·W: the dropped part first, then the base on top of it. */
@@ -117,14 +175,30 @@ export function loraLinearBackwardX(
   });
 }
 
-/** dA = dSᵀ·D(x). */
-export function loraLinearBackwardA(dS: Tensor, x: Tensor, plan: LoraPlan, into: Into): Tensor {
-  return matmulForward(dS, rowsOf(x), {
-    transposeA: true,
-    ...dropOf(plan),
-    ...into,
-    label: "lora_linear_backward_a",
-  });
+/**
+ * dA = dSᵀ·D(x) of each layer: in one pass over x where they are to be added to what lies side by side.
+ * @param totals  what the gradients are added to, where there is something
+ */
+export function loraLinearBackwardA(
+  dSs: readonly Tensor[],
+  x: Tensor,
+  plans: readonly LoraPlan[],
+  totals: readonly (Tensor | null)[],
+): Tensor[] {
+  const product = (dS: Tensor, plan: LoraPlan, into: Tensor | null) =>
+    matmulForward(dS, rowsOf(x), {
+      transposeA: true,
+      ...dropOf(plan),
+      ...(into ? { into } : {}),
+      label: "lora_linear_backward_a",
+    }); // [..., r, in]
+  const present = totals.filter((t) => t !== null);
+  const isShared = present.length === dSs.length && areAlike(present, plans);
+  const [dS, into] = isShared ? [joined(dSs), joined(present)] : [null, null];
+  if (!dS || !into) return dSs.map((own, i) => product(own, plans[i]!, totals[i]!));
+  product(dS, plans[0]!, into);
+  for (const t of present) t.storage.touch();
+  return present;
 }
 
 /** dB = dyᵀ·S. */

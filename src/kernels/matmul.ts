@@ -27,7 +27,10 @@ export interface MatmulOptions {
   transposeY?: boolean;
   /** Makes the sum deeper by a second product: low-rank updates. For one matrix and alpha 1. */
   tail?: Tail;
-  /** Drops elements of b as it is stored, or of the tail's product where there is one. */
+  /**
+   * Drops elements of b as it is stored, or of the tail's product where there is one. Matrix i of a batch draws
+   * with the i-th key from this one on.
+   */
   drop?: Drop;
   /** What dispatches are called in profiles and errors. */
   label?: string;

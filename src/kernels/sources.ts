@@ -3285,9 +3285,10 @@ struct Params {
 @group(0) @binding(4) var<storage> bias: array<f32>;
 @group(0) @binding(5) var<storage, read_write> y: array<f32>;
 var<immediate> params: Params;
+var<private> key: vec2<u32>; // of the matrix's dropout
 
 fn dropped(i: u32, value: f32) -> f32 {
-  let words = philox4x32(vec4(i / 4u, 0u, 0u, 0u), vec2(params.key0, params.key1));
+  let words = philox4x32(vec4(i / 4u, 0u, 0u, 0u), key);
   return select(0.0, params.keep * value, words[i % 4u] >= params.threshold);
 }
 
@@ -3328,6 +3329,7 @@ fn matmul_naive(@builtin(global_invocation_id) id: vec3<u32>) {
   let n = id.x;
   let m = id.y;
   let batch = id.z / params.splits;
+  key = vec2(params.key0, params.key1 + batch);
   let split = id.z % params.splits;
   if (n >= params.N || m >= params.M) {
     return;
@@ -3393,10 +3395,11 @@ struct Params {
 @group(0) @binding(5) var<storage> bias: array<vec4<f32>>;
 @group(0) @binding(6) var<storage, read_write> y: array<vec4<f32>>;
 var<immediate> params: Params;
+var<private> key: vec2<u32>; // of the matrix's dropout
 
 // Four neighbours, the i-th quad of what is dropped from.
 fn dropped(i: u32, value: vec4<f32>) -> vec4<f32> {
-  let words = philox4x32(vec4(i, 0u, 0u, 0u), vec2(params.key0, params.key1));
+  let words = philox4x32(vec4(i, 0u, 0u, 0u), key);
   return select(vec4<f32>(), params.keep * value, words >= vec4(params.threshold));
 }
 
@@ -3552,6 +3555,7 @@ fn matmul_register(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_wo
   let column = (block % blocks) * 8u;
   let row = (block / blocks) * 4u;
   let batch = id.z / params.splits;
+  key = vec2(params.key0, params.key1 + batch);
   let split = id.z % params.splits;
   if (row >= params.M) {
     return;
@@ -3620,13 +3624,14 @@ struct Params {
 @group(0) @binding(4) var<storage> bias: array<f32>;
 @group(0) @binding(5) var<storage, read_write> y: array<f32>;
 var<immediate> params: Params;
+var<private> key: vec2<u32>; // of the matrix's dropout
 
 // Term by term: four rows of a, four columns of b. A pitch of 17 keeps the banks apart.
 var<workgroup> tile_a: array<vec4<f32>, 272>;
 var<workgroup> tile_b: array<vec4<f32>, 272>;
 
 fn dropped(i: u32, value: f32) -> f32 {
-  let words = philox4x32(vec4(i / 4u, 0u, 0u, 0u), vec2(params.key0, params.key1));
+  let words = philox4x32(vec4(i / 4u, 0u, 0u, 0u), key);
   return select(0.0, params.keep * value, words[i % 4u] >= params.threshold);
 }
 
@@ -3739,6 +3744,7 @@ fn put(m: u32, n: u32, to: u32, split: u32, c: vec4<f32>) {
 @compute @workgroup_size(256)
 fn matmul_staged(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
   let batch = group.z / params.splits;
+  key = vec2(params.key0, params.key1 + batch);
   let split = group.z % params.splits;
   let m0 = group.x * 64u;
   let n0 = group.y * 64u;
@@ -3828,10 +3834,10 @@ struct Params {
 @group(0) @binding(8) var<storage, read_write> y4: array<vec4<f32>>;
 @group(0) @binding(9) var<storage, read_write> y1: array<f32>;
 var<immediate> params: Params;
+var<private> key: vec2<u32>; // of the matrix's dropout
 
 // Which of four neighbours from element \`at\` on stay.
 fn kept(at: u32, wide: bool) -> vec4<bool> {
-  let key = vec2(params.key0, params.key1);
   if (wide) {
     return philox4x32(vec4(at / 4u, 0u, 0u, 0u), key) >= vec4(params.threshold);
   }
@@ -4302,6 +4308,7 @@ fn drop_all(c: ptr<function, Tile>, left: vec4<u32>, right: vec4<u32>) {
 @compute @workgroup_size(4)
 fn matmul_subgroup4(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
   let batch = group.z / params.splits;
+  key = vec2(params.key0, params.key1 + batch);
   let m0 = group.x * ROWS;
   let n = group.y * 32u + 4u * lane;
   let split = group.z % params.splits;
@@ -4466,10 +4473,10 @@ struct Params {
 @group(0) @binding(8) var<storage, read_write> y4: array<vec4<f32>>;
 @group(0) @binding(9) var<storage, read_write> y1: array<f32>;
 var<immediate> params: Params;
+var<private> key: vec2<u32>; // of the matrix's dropout
 
 // Which of four neighbours from element \`at\` on stay.
 fn kept(at: u32, wide: bool) -> vec4<bool> {
-  let key = vec2(params.key0, params.key1);
   if (wide) {
     return philox4x32(vec4(at / 4u, 0u, 0u, 0u), key) >= vec4(params.threshold);
   }
@@ -4844,6 +4851,7 @@ fn drop_all(c: ptr<function, Tile>, bits: vec4<u32>) {
 @compute @workgroup_size(8)
 fn matmul_subgroup8(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
   let batch = group.z / params.splits;
+  key = vec2(params.key0, params.key1 + batch);
   let m0 = group.x * ROWS;
   let n = group.y * 32u + 4u * lane;
   let split = group.z % params.splits;
@@ -4954,6 +4962,7 @@ struct Params {
 @group(0) @binding(4) var<storage> bias: array<f32>;
 @group(0) @binding(5) var<storage, read_write> y: array<f32>;
 var<immediate> params: Params;
+var<private> key: vec2<u32>; // of the matrix's dropout
 
 alias Left = subgroup_matrix_left<f16, 16, 16>;
 alias Right = subgroup_matrix_right<f16, 16, 16>;
@@ -4967,7 +4976,7 @@ var<workgroup> tile_b: array<vec4<f16>, 1280>;
 var<workgroup> scratch: array<f32, 1024>; // a fragment of each subgroup
 
 fn kept(at: u32) -> bool {
-  let words = philox4x32(vec4(at / 4u, 0u, 0u, 0u), vec2(params.key0, params.key1));
+  let words = philox4x32(vec4(at / 4u, 0u, 0u, 0u), key);
   return words[at % 4u] >= params.threshold;
 }
 
@@ -5141,6 +5150,7 @@ fn matmul_subgroup_matrix(
   @builtin(subgroup_invocation_id) lane: u32,
 ) {
   let batch = group.z / params.splits;
+  key = vec2(params.key0, params.key1 + batch);
   let split = group.z % params.splits;
   let m0 = group.x * 128u;
   let n0 = group.y * 128u;

@@ -1,13 +1,23 @@
 // LoraLayer: a frozen layer and the low-rank updates of its adapters (Hu et al. 2021, arXiv 2106.09685).
 //   y = base(x) + Σ update(x), over the active adapters; DoRA's turn what is there before
 import { noGrad } from "../autograd/graph.ts";
-import { add, dropout, linear, loraLinear, mul, sub } from "../autograd/ops/index.ts";
+import {
+  add,
+  dropout,
+  type LoraLinearLayer,
+  linear,
+  loraLinear,
+  loraLinearEach,
+  mul,
+  sub,
+} from "../autograd/ops/index.ts";
 import { DTypeError, GradError, ValueError } from "../gpu/errors.ts";
 import { loraMergeInto } from "../kernels/lora_merge.ts";
+import { SharingModule } from "../nn/beside.ts";
 import { Conv1D, Embedding, type Linear } from "../nn/layers.ts";
-import { type AnyModule, Module } from "../nn/module.ts";
+import type { AnyModule, Module } from "../nn/module.ts";
 import { isQuantized } from "../tensor/quantized.ts";
-import { scope } from "../tensor/scope.ts";
+import { scope, scoped } from "../tensor/scope.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import type { CompleteLoraConfig } from "./config.ts";
 import { addMagnitude, gainOf } from "./dora.ts";
@@ -22,7 +32,7 @@ interface Original {
   bias: Tensor | null;
 }
 
-export class LoraLayer extends Module {
+export class LoraLayer extends SharingModule {
   base_layer: Linear | Conv1D | Embedding;
   /** By the names of the adapters. */
   readonly adapters = new Map<string, LoraWeights>();
@@ -100,6 +110,31 @@ export class LoraLayer extends Module {
     return others.reduce((y, update) => this.withUpdate(y, x, update), this.withFirst(x, first));
   }
 
+  /** Layers that are one product each share the pass over x; the others compute on their own. */
+  callBeside(x: Tensor, modules: readonly Module[]): readonly Tensor[] {
+    const products = modules.map((m) => (m instanceof LoraLayer ? m.product : null));
+    const own = products.filter((p) => p !== null);
+    const shared = scoped(() => loraLinearEach(x, own));
+    let next = 0;
+    return modules.map((m, i) => (products[i] ? shared[next++]! : m.call(x)));
+  }
+
+  /** The layer as one product with its update; null where it is more, or less. */
+  private get product(): LoraLinearLayer | null {
+    const { rows, enabled } = this.switches;
+    const [update, ...others] = this.merged || (rows && enabled) ? [] : this.active;
+    if (!update || others.length > 0 || this.base_layer instanceof Embedding) return null;
+    if (update.lora_magnitude_vector || update.lora_bias) return null;
+    return this.productWith(update, this.baseBias, update.dropout);
+  }
+
+  private productWith(update: LoraWeights, bias: Tensor | null, p: number): LoraLinearLayer {
+    const { lora_A: a, lora_B: b, scaling: scale } = update;
+    const { training, transposed } = this;
+    const { weight } = this.base_layer;
+    return { weight, bias, a, b, scale, dropout: p, training, transposed };
+  }
+
   /** The layer without updates. What adapters took out of it (PiSSA, OLoRA) is added again. */
   private base(x: Tensor): Tensor {
     const taken = this.merged ? [] : [...this.adapters.values()].filter((u) => u.start);
@@ -130,10 +165,7 @@ export class LoraLayer extends Module {
 
   /** x·Wᵀ + bias + s·(D(x)·Aᵀ)·Bᵀ in one op. */
   private fused(x: Tensor, update: LoraWeights, bias: Tensor | null, p = update.dropout): Tensor {
-    const { lora_A, lora_B, scaling: scale } = update;
-    const { training, transposed } = this;
-    const options = { scale, dropout: p, training, transposed };
-    return loraLinear(x, this.base_layer.weight, bias, lora_A, lora_B, options);
+    return loraLinearEach(x, [this.productWith(update, bias, p)])[0]!;
   }
 
   /** One more update on top of the result so far. */

@@ -2,6 +2,7 @@
 import { attention, reshape, rope } from "../autograd/ops/index.ts";
 import { ValueError } from "../gpu/errors.ts";
 import type { Tensor } from "../tensor/tensor.ts";
+import { callEach } from "./beside.ts";
 import type { KVCache } from "./kv_cache.ts";
 import { checkSizes, Linear, RMSNorm } from "./layers.ts";
 import { Module } from "./module.ts";
@@ -83,9 +84,11 @@ export class Attention extends Module<[Tensor, AttentionContext?]> {
     const { scale = 1 / Math.sqrt(d), cap = null, window = null, layer = 0 } = this.options;
     const { cache, starts = null } = context;
     const [B, T] = x.shape as [number, number, number];
-    const q = this.placed(reshape(this.q_proj.call(x), [B, T, H, d]), this.q_norm, context);
-    const k = this.placed(reshape(this.k_proj.call(x), [B, T, G, d]), this.k_norm, context);
-    const v = reshape(this.v_proj.call(x), [B, T, G, d]);
+    const projected = callEach(x, [this.q_proj, this.k_proj, this.v_proj]);
+    const [flatQ, flatK, flatV] = projected as [Tensor, Tensor, Tensor];
+    const q = this.placed(reshape(flatQ, [B, T, H, d]), this.q_norm, context);
+    const k = this.placed(reshape(flatK, [B, T, G, d]), this.k_norm, context);
+    const v = reshape(flatV, [B, T, G, d]);
     const past = cache?.append(layer, k, v) ?? { k, v, keys: T };
     const y = attention(q, past.k, past.v, {
       scale,

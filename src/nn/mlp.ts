@@ -1,6 +1,7 @@
 // The two feed-forward parts of decoders: gated as in Llama, and plain as in GPT-2.
 import { gelu, linear, mul, relu, silu, swiglu } from "../autograd/ops/index.ts";
 import type { Tensor } from "../tensor/tensor.ts";
+import { callEach } from "./beside.ts";
 import { Conv1D, Dropout, Linear } from "./layers.ts";
 import { Module } from "./module.ts";
 
@@ -32,8 +33,8 @@ export class GatedMLP extends Module {
   }
 
   forward(x: Tensor): Tensor {
-    const [gate, up] = [this.gate_proj.call(x), this.up_proj.call(x)];
-    return this.down_proj.call(this.gated(gate, up));
+    const [gate, up] = callEach(x, [this.gate_proj, this.up_proj]);
+    return this.down_proj.call(this.gated(gate!, up!));
   }
 
   private gated(gate: Tensor, up: Tensor): Tensor {

@@ -5,6 +5,8 @@ import { equal, is, not, ok, throws } from "uvu/assert";
 import { backward } from "../../src/autograd/backward.ts";
 import { noGrad } from "../../src/autograd/graph.ts";
 import { add, div, dropout, linear, matmul, mul, slice } from "../../src/autograd/ops/index.ts";
+import { setKernelPath } from "../../src/kernels/path.ts";
+import { profile } from "../../src/kernels/profile.ts";
 import type { LoraConfig } from "../../src/lora/config.ts";
 import { addLora, type Lora } from "../../src/lora/lora.ts";
 import type { CausalLM } from "../../src/nn/causal_lm.ts";
@@ -57,6 +59,7 @@ function usePlainOps({ lora }: Setup): void {
       const y = linear(x, base.weight, base.bias, { transposed: layer.transposed });
       return add(y, mul(matmul(S, B, { transposeB: true }), scaling));
     };
+    layer.callBeside = (x, modules) => modules.map((m) => m.call(x));
   }
 }
 
@@ -76,6 +79,53 @@ for (const name of MODELS) {
     ok(runs[0]![29]! < 0.8 * runs[0]![0]!, `${runs[0]}`);
     close(runs[0]!, runs[1]!, 1e-4, "losses");
   });
+}
+
+/** How often each kernel of lora_linear runs in one step. */
+async function calls(fn: () => unknown): Promise<Record<string, number>> {
+  const { ops } = await profile(fn);
+  const own = ops.filter(({ label }) => label.startsWith("lora_linear_"));
+  return Object.fromEntries(own.map(({ label, calls }) => [label.slice(12), calls]));
+}
+
+for (const dropout of [0, 0.1]) {
+  gpuTest(
+    `K2 layers on one input share its passes: thirty steps as apart, ${dropout}`,
+    async () => {
+      const runs: number[][] = [];
+      const ids = [tokens(16, 13), tokens(16)] as const; // 16 · 11 · r elements of S fill whole bindings
+      for (const path of ["auto", "plain"] as const) {
+        const config = { r: 4, lora_alpha: 8, lora_dropout: dropout };
+        const { model, lora } = await adapted("llama-tiny", config);
+        const optimizer = new AdamW(lora.parameters(), { lr: 1e-2 });
+        const losses: number[] = [];
+        setKernelPath(path);
+        try {
+          const step = () => {
+            using _ = scope();
+            const loss = model.loss(...ids);
+            backward(loss);
+            optimizer.step();
+            optimizer.zeroGrad();
+            losses.push(loss.item() as never);
+          };
+          for (let i = 0; i < 29; i++) step();
+          // Two blocks of seven layers: q, k, v and gate, up are one call each where they share.
+          const products = path === "auto" ? 8 : 14;
+          const alone = { forward: 14, backward_s: 14, backward_b: 14 };
+          const shared = { forward_s: products, backward_a: products };
+          equal(await calls(step), { ...alone, ...shared, backward_x: 11 }); // nothing below q, k, v of the first
+        } finally {
+          setKernelPath("auto");
+        }
+        runs.push(await Promise.all(losses));
+        optimizer.dispose();
+        model.dispose();
+      }
+      ok(runs[0]![29]! < 0.8 * runs[0]![0]!, `${runs[0]}`);
+      close(runs[0]!, runs[1]!, 1e-4, "losses");
+    },
+  );
 }
 
 gpuTest("M2: a frozen weight costs no memory but its own", async () => {

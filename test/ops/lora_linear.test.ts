@@ -1,7 +1,17 @@
 import { equal, not } from "uvu/assert";
 import { backward } from "../../src/autograd/backward.ts";
 import { gradcheck } from "../../src/autograd/gradcheck.ts";
-import { add, dropout, linear, loraLinear, matmul, mul } from "../../src/autograd/ops/index.ts";
+import {
+  add,
+  dropout,
+  linear,
+  loraLinear,
+  loraLinearEach,
+  matmul,
+  mul,
+  sum,
+} from "../../src/autograd/ops/index.ts";
+import { AdamW } from "../../src/nn/optim/index.ts";
 import { parameter, tensor, zeros } from "../../src/tensor/create.ts";
 import { manualSeed } from "../../src/tensor/philox.ts";
 import { checkOp, close, gpuTest, randomValues, runTests, throwsLike, tolerance } from "../gpu.ts";
@@ -156,6 +166,52 @@ gpuTest("K3 lora_linear equals plain ops, also where nothing is frozen", async (
     close(results[0]![i]!, results[1]![i]!, tolerance("f32", 32), name);
   }
 });
+
+gpuTest(
+  "K2 K4 loraLinearEach: side by side in memory or not, each layer is as it is alone",
+  async () => {
+    const [N, inner, r] = [32, 24, 8];
+    const outs = [40, 16, 16];
+    for (const [isPacked, dropout] of [
+      [false, 0.25],
+      [true, 0],
+      [true, 0.25],
+    ] as const) {
+      const x = parameter(tensor(randomValues(N * inner, 1), [N, inner]));
+      const layers = outs.map((out, i) => ({
+        ...{ scale: 2, dropout, bias: i === 1 ? tensor(randomValues(out, 2), [out]) : null },
+        weight: tensor(randomValues(out * inner, 3 + i), [out, inner]),
+        a: parameter(tensor(randomValues(r * inner, 6 + i), [r, inner])),
+        b: parameter(tensor(randomValues(out * r, 9 + i), [out, r])),
+      }));
+      const leaves = [x, ...layers.flatMap(({ a, b }) => [a, b])];
+      const optimizer = isPacked ? new AdamW(leaves.slice(1), { lr: 0.1 }) : null;
+      const results: Float32Array[][] = [];
+      for (const together of [true, false]) {
+        manualSeed(4);
+        optimizer?.zeroGrad();
+        const ys = together
+          ? loraLinearEach(x, layers)
+          : layers.map(({ weight, bias, a, b, ...options }) =>
+              loraLinear(x, weight, bias, a, b, options),
+            );
+        // The last result is not used: its layer has no gradient.
+        const used = ys.slice(0, 2).map((y, i) => sum(mul(y, add(y, i))));
+        backward(add(used[0]!, used[1]!));
+        const all = [...ys, ...leaves.map((t) => t.grad ?? zeros(t.shape))];
+        results.push(await Promise.all(all.map(async (t) => (await t.data()) as Float32Array)));
+        for (const t of leaves) {
+          if (!optimizer || t === x) t.grad = null;
+        }
+      }
+      for (const [i, got] of results[0]!.entries()) {
+        close(got, results[1]![i]!, tolerance("f32", 64), `${i}, packed ${isPacked}, ${dropout}`);
+      }
+      optimizer?.dispose();
+    }
+    equal(loraLinearEach(zeros([2, 8]), []), []);
+  },
+);
 
 gpuTest("lora_linear: with B = 0 it is the linear layer, bit for bit", async () => {
   for (const transposed of [false, true]) {

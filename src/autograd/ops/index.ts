@@ -13,7 +13,12 @@ export { layerNorm, layerNormAdd } from "./layer_norm.ts";
 export { linear } from "./linear.ts";
 export { type LinearCrossEntropyOptions, linearCrossEntropy } from "./linear_cross_entropy.ts";
 export { loraGroups } from "./lora_groups.ts";
-export { type LoraLinearOptions, loraLinear } from "./lora_linear.ts";
+export {
+  type LoraLinearLayer,
+  type LoraLinearOptions,
+  loraLinear,
+  loraLinearEach,
+} from "./lora_linear.ts";
 export { loraMixed } from "./lora_mixed.ts";
 export { matmul } from "./matmul.ts";
 export { argmax, max, mean, min, sum, variance } from "./reduce.ts";

@@ -8,6 +8,7 @@ import {
   loraLinearBackwardWeight,
   loraLinearBackwardX,
   loraLinearForward,
+  loraLinearForwardS,
 } from "../../kernels/lora_linear.ts";
 import { matmulForward } from "../../kernels/matmul.ts";
 import { foldForward, foldOf } from "../../kernels/reduce.ts";
@@ -63,7 +64,9 @@ const rule = op(OP, {
       const [part, out] = [rowsBetween(rows, start, end), rowsBetween(y, start, end)];
       if (adapter !== null) {
         const lora = { ...own, transposed: plan.transposed };
-        return [loraLinearForward(part, W, bias, As[adapter]!, Bs[adapter]!, lora, { out }).S];
+        const S = loraLinearForwardS(part, [As[adapter]!], [lora]);
+        loraLinearForward(part, W, bias, S[0]!, Bs[adapter]!, lora, { out });
+        return S;
       }
       const options = { transposeB: !plan.transposed, ...(bias ? { bias } : {}), out };
       matmulForward(part, W, options);
@@ -94,12 +97,11 @@ const rule = op(OP, {
         continue;
       }
       const [A, B, lora] = [As[i]!, Bs[i]!, { ...own, transposed }];
-      const dS = loraLinearBackwardS(dyPart, B, own.scale);
-      if (dx) loraLinearBackwardX(dyPart, dS, W, A, lora, place);
+      const dS = loraLinearBackwardS([dyPart], [B], [lora]);
+      if (dx) loraLinearBackwardX(dyPart, dS[0]!, W, A, lora, place);
       if (needsA) {
-        dA[i] = onto(dA[i] ?? totals[3][i] ?? null, A.shape, (o) =>
-          loraLinearBackwardA(dS, part, lora, o),
-        );
+        const total = dA[i] ?? totals[3][i] ?? null;
+        dA[i] = loraLinearBackwardA(dS, part, [lora], [total])[0]!;
       }
       const s = S[seen++]!;
       if (needsB) {

@@ -8,29 +8,59 @@ import {
   loraLinearBackwardWeight,
   loraLinearBackwardX,
   loraLinearForward,
+  loraLinearForwardS,
 } from "../../kernels/lora_linear.ts";
 import { foldForward, foldOf } from "../../kernels/reduce.ts";
-import { type Key, nextKey } from "../../tensor/philox.ts";
+import { zeros } from "../../tensor/create.ts";
+import { nextKey } from "../../tensor/philox.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import { op } from "../op.ts";
 import { onto } from "./onto.ts";
 
+type List = readonly Tensor[];
+
+/** How one of several layers is meant: `bias` is its place among those that are there, or −1. */
+interface LayerPlan extends LoraPlan {
+  bias: number;
+}
+
 const rule = op("lora_linear", {
-  forward: (x: Tensor, W: Tensor, bias: Tensor | null, A: Tensor, B: Tensor, plan: LoraPlan) => {
-    const { y, S } = loraLinearForward(x, W, bias, A, B, plan);
-    return [y, { x, W, A, B, S, plan }];
+  forward: (x: Tensor, Ws: List, biases: List, As: List, Bs: List, plans: LayerPlan[]) => {
+    const Ss = loraLinearForwardS(x, As, plans);
+    const ys = plans.map((plan, i) =>
+      loraLinearForward(x, Ws[i]!, biases[plan.bias] ?? null, Ss[i]!, Bs[i]!, plan),
+    );
+    return [ys, { x, Ws: [...Ws], As: [...As], Bs: [...Bs], Ss, plans }];
   },
-  backward: (dy, saved, [needsX, needsW, needsBias, needsA, needsB], _, totals) => {
-    const { x, W, A, B, S, plan } = saved;
-    const dS = needsX || needsA ? loraLinearBackwardS(dy, B, plan.scale) : null;
+  backward: (given, saved, [needsX, needsW, needsBias, needsA, needsB], _, totals) => {
+    const { x, Ws, As, Bs, Ss, plans } = saved;
+    const dys = given.map((dy, i) => dy ?? zeros([...x.shape.slice(0, -1), Bs[i]!.shape[0]!]));
+    const dSs = needsX || needsA ? loraLinearBackwardS(dys, Bs, plans) : [];
+    let dx = totals[0];
+    if (needsX) {
+      // The last first, as backward() goes through layers apart: the same sums in the same order.
+      for (let i = dys.length - 1; i >= 0; i--) {
+        const layer = [dys[i]!, dSs[i]!, Ws[i]!, As[i]!, plans[i]!] as const;
+        dx = onto(dx, x.shape, (o) => loraLinearBackwardX(...layer, o));
+      }
+    }
     return [
-      needsX ? onto(totals[0], x.shape, (o) => loraLinearBackwardX(dy, dS!, W, A, plan, o)) : null,
+      needsX ? dx : null,
       needsW
-        ? onto(totals[1], W.shape, (o) => loraLinearBackwardWeight(dy, x, plan.transposed, o))
+        ? Ws.map((W, i) => {
+            const { transposed } = plans[i]!;
+            return onto(totals[1][i]!, W.shape, (o) =>
+              loraLinearBackwardWeight(dys[i]!, x, transposed, o),
+            );
+          })
         : null,
-      needsBias ? biasGradient(dy) : null,
-      needsA ? onto(totals[3], A.shape, (o) => loraLinearBackwardA(dS!, x, plan, o)) : null,
-      needsB ? onto(totals[4], B.shape, (o) => loraLinearBackwardB(dy, S, o)) : null,
+      needsBias ? plans.flatMap(({ bias }, i) => (bias < 0 ? [] : [biasGradient(dys[i]!)])) : null,
+      needsA ? loraLinearBackwardA(dSs, x, plans, totals[3]) : null,
+      needsB
+        ? Bs.map((B, i) =>
+            onto(totals[4][i]!, B.shape, (o) => loraLinearBackwardB(dys[i]!, Ss[i]!, o)),
+          )
+        : null,
     ];
   },
 });
@@ -49,6 +79,14 @@ export interface LoraLinearOptions {
   training?: boolean;
   /** The weight is stored [in, out], as GPT-2's are. Default false. */
   transposed?: boolean;
+}
+
+/** One of several layers on one input: the arguments of `loraLinear` but x. */
+export interface LoraLinearLayer extends LoraLinearOptions {
+  weight: Tensor;
+  bias: Tensor | null;
+  a: Tensor;
+  b: Tensor;
 }
 
 /**
@@ -70,13 +108,43 @@ export function loraLinear(
   b: Tensor,
   options: LoraLinearOptions = {},
 ): Tensor {
-  const { scale = 1, dropout = 0, training = true, transposed = false } = options;
-  if (!(dropout >= 0 && dropout < 1)) {
-    const facts = { arg: "dropout", expected: "in [0, 1)", got: `${dropout}` };
-    throw new ValueError({ op: "lora_linear", ...facts });
-  }
-  checkLoraLinear(x, weight, bias, a, b, transposed);
-  const p = training ? dropout : 0;
-  const key: Key = p > 0 ? nextKey() : [0, 0];
-  return rule(x, weight, bias, a, b, { scale, transposed, p, key });
+  return loraLinearEach(x, [{ ...options, weight, bias, a, b }])[0]!;
+}
+
+/**
+ * Several layers on one input, each as `loraLinear`: queries, keys and values, or gate and up. Where
+ * their updates have one rank, scale and dropout and their A lie side by side in memory, as an optimiser packs
+ * them, the products with A and those for its gradient are one pass over x. Each layer drops on its own.
+ * @param x  [..., in] of f32
+ * @param layers  the arguments of `loraLinear`
+ * @returns [..., out] of each layer
+ * @throws ShapeError, DTypeError, ValueError
+ */
+export function loraLinearEach(x: Tensor, layers: readonly LoraLinearLayer[]): readonly Tensor[] {
+  if (layers.length === 0) return [];
+  const biases: Tensor[] = [];
+  const plans = layers.map((layer) => {
+    const { weight, bias, a, b, scale = 1, dropout = 0, training = true } = layer;
+    const { transposed = false } = layer;
+    if (!(dropout >= 0 && dropout < 1)) {
+      const facts = { arg: "dropout", expected: "in [0, 1)", got: `${dropout}` };
+      throw new ValueError({ op: "lora_linear", ...facts });
+    }
+    checkLoraLinear(x, weight, bias, a, b, transposed);
+    return {
+      scale,
+      transposed,
+      p: training ? dropout : 0,
+      bias: bias ? biases.push(bias) - 1 : -1,
+    };
+  });
+  const of = (pick: (layer: LoraLinearLayer) => Tensor) => layers.map(pick);
+  return rule(
+    x,
+    of((l) => l.weight),
+    biases,
+    of((l) => l.a),
+    of((l) => l.b),
+    plans.map((plan): LayerPlan => ({ ...plan, key: plan.p > 0 ? nextKey() : [0, 0] })),
+  );
 }

@@ -45,9 +45,10 @@ struct Params {
 @group(0) @binding(4) var<storage> bias: array<f32>;
 @group(0) @binding(5) var<storage, read_write> y: array<f32>;
 var<immediate> params: Params;
+var<private> key: vec2<u32>; // of the matrix's dropout
 
 fn dropped(i: u32, value: f32) -> f32 {
-  let words = philox4x32(vec4(i / 4u, 0u, 0u, 0u), vec2(params.key0, params.key1));
+  let words = philox4x32(vec4(i / 4u, 0u, 0u, 0u), key);
   return select(0.0, params.keep * value, words[i % 4u] >= params.threshold);
 }
 
@@ -88,6 +89,7 @@ fn matmul_naive(@builtin(global_invocation_id) id: vec3<u32>) {
   let n = id.x;
   let m = id.y;
   let batch = id.z / params.splits;
+  key = vec2(params.key0, params.key1 + batch);
   let split = id.z % params.splits;
   if (n >= params.N || m >= params.M) {
     return;

@@ -38,10 +38,11 @@ struct Params {
 @group(0) @binding(5) var<storage> bias: array<vec4<f32>>;
 @group(0) @binding(6) var<storage, read_write> y: array<vec4<f32>>;
 var<immediate> params: Params;
+var<private> key: vec2<u32>; // of the matrix's dropout
 
 // Four neighbours, the i-th quad of what is dropped from.
 fn dropped(i: u32, value: vec4<f32>) -> vec4<f32> {
-  let words = philox4x32(vec4(i, 0u, 0u, 0u), vec2(params.key0, params.key1));
+  let words = philox4x32(vec4(i, 0u, 0u, 0u), key);
   return select(vec4<f32>(), params.keep * value, words >= vec4(params.threshold));
 }
 
@@ -197,6 +198,7 @@ fn matmul_register(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_wo
   let column = (block % blocks) * 8u;
   let row = (block / blocks) * 4u;
   let batch = id.z / params.splits;
+  key = vec2(params.key0, params.key1 + batch);
   let split = id.z % params.splits;
   if (row >= params.M) {
     return;

@@ -39,13 +39,14 @@ struct Params {
 @group(0) @binding(4) var<storage> bias: array<f32>;
 @group(0) @binding(5) var<storage, read_write> y: array<f32>;
 var<immediate> params: Params;
+var<private> key: vec2<u32>; // of the matrix's dropout
 
 // Term by term: four rows of a, four columns of b. A pitch of 17 keeps the banks apart.
 var<workgroup> tile_a: array<vec4<f32>, 272>;
 var<workgroup> tile_b: array<vec4<f32>, 272>;
 
 fn dropped(i: u32, value: f32) -> f32 {
-  let words = philox4x32(vec4(i / 4u, 0u, 0u, 0u), vec2(params.key0, params.key1));
+  let words = philox4x32(vec4(i / 4u, 0u, 0u, 0u), key);
   return select(0.0, params.keep * value, words[i % 4u] >= params.threshold);
 }
 
@@ -158,6 +159,7 @@ fn put(m: u32, n: u32, to: u32, split: u32, c: vec4<f32>) {
 @compute @workgroup_size(256)
 fn matmul_staged(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
   let batch = group.z / params.splits;
+  key = vec2(params.key0, params.key1 + batch);
   let split = group.z % params.splits;
   let m0 = group.x * 64u;
   let n0 = group.y * 64u;

@@ -54,10 +54,10 @@ struct Params {
 @group(0) @binding(8) var<storage, read_write> y4: array<vec4<f32>>;
 @group(0) @binding(9) var<storage, read_write> y1: array<f32>;
 var<immediate> params: Params;
+var<private> key: vec2<u32>; // of the matrix's dropout
 
 // Which of four neighbours from element `at` on stay.
 fn kept(at: u32, wide: bool) -> vec4<bool> {
-  let key = vec2(params.key0, params.key1);
   if (wide) {
     return philox4x32(vec4(at / 4u, 0u, 0u, 0u), key) >= vec4(params.threshold);
   }
@@ -528,6 +528,7 @@ fn drop_all(c: ptr<function, Tile>, left: vec4<u32>, right: vec4<u32>) {
 @compute @workgroup_size(4)
 fn matmul_subgroup4(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
   let batch = group.z / params.splits;
+  key = vec2(params.key0, params.key1 + batch);
   let m0 = group.x * ROWS;
   let n = group.y * 32u + 4u * lane;
   let split = group.z % params.splits;

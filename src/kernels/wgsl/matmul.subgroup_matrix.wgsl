@@ -45,6 +45,7 @@ struct Params {
 @group(0) @binding(4) var<storage> bias: array<f32>;
 @group(0) @binding(5) var<storage, read_write> y: array<f32>;
 var<immediate> params: Params;
+var<private> key: vec2<u32>; // of the matrix's dropout
 
 alias Left = subgroup_matrix_left<f16, 16, 16>;
 alias Right = subgroup_matrix_right<f16, 16, 16>;
@@ -58,7 +59,7 @@ var<workgroup> tile_b: array<vec4<f16>, 1280>;
 var<workgroup> scratch: array<f32, 1024>; // a fragment of each subgroup
 
 fn kept(at: u32) -> bool {
-  let words = philox4x32(vec4(at / 4u, 0u, 0u, 0u), vec2(params.key0, params.key1));
+  let words = philox4x32(vec4(at / 4u, 0u, 0u, 0u), key);
   return words[at % 4u] >= params.threshold;
 }
 
@@ -232,6 +233,7 @@ fn matmul_subgroup_matrix(
   @builtin(subgroup_invocation_id) lane: u32,
 ) {
   let batch = group.z / params.splits;
+  key = vec2(params.key0, params.key1 + batch);
   let split = group.z % params.splits;
   let m0 = group.x * 128u;
   let n0 = group.y * 128u;

@@ -37,9 +37,7 @@ export class Segment {
     members: readonly Tensor[],
     stateNames: readonly string[],
   ) {
-    const offsets = [0];
-    for (const p of members) offsets.push(offsets.at(-1)! + paddedBytes(p));
-    const n = offsets.at(-1)! / 4;
+    const { offsets, n } = layOut(members);
     this.parameters = zeros([n]).persist();
     this.gradients = zeros([n]).persist();
     for (const name of stateNames) this.state.set(name, zeros([n]).persist());
@@ -158,9 +156,8 @@ export function packTogether(
   const { maxBufferSize, maxStorageBufferBindingSize } = gpu(op).limits;
   const limit = Math.min(maxBufferSize, maxStorageBufferBindingSize);
   for (const members of portions(tensors, limit)) {
-    const offsets = [0];
-    for (const t of members) offsets.push(offsets.at(-1)! + paddedBytes(t));
-    const flat = zeros([offsets.at(-1)! / 4]);
+    const { offsets, n } = layOut(members);
+    const flat = zeros([n]);
     flat.storage.category = category;
     for (const [i, t] of members.entries()) {
       const storage = flat.storage.slice(offsets[i]!, t.bytes);
@@ -169,6 +166,27 @@ export function packTogether(
     }
     flat.dispose();
   }
+}
+
+/**
+ * Where each tensor begins, in bytes, and how many elements that takes. Those of one shape lie side by
+ * side, so that layers on one input find their matrices together.
+ */
+function layOut(tensors: readonly Tensor[]): { offsets: number[]; n: number } {
+  const shapes = new Map<string, number[]>();
+  for (const [i, t] of tensors.entries()) {
+    const key = format(t.shape);
+    const alike = shapes.get(key);
+    if (alike) alike.push(i);
+    else shapes.set(key, [i]);
+  }
+  const offsets: number[] = [];
+  let at = 0;
+  for (const i of [...shapes.values()].flat()) {
+    offsets[i] = at;
+    at += paddedBytes(tensors[i]!);
+  }
+  return { offsets, n: at / 4 };
 }
 
 function portions(list: readonly Tensor[], limit: number): Tensor[][] {
