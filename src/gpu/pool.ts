@@ -45,6 +45,17 @@ export function checkBudget(op: string, arg: string, budget: number | null): voi
   throw new ValueError({ op, arg, expected, got: `${budget}` });
 }
 
+/** Puts a block in its place among free ones, which the ids order from high to low. */
+function insert(list: Block[], block: Block): void {
+  let [from, to] = [0, list.length];
+  while (from < to) {
+    const middle = (from + to) >> 1;
+    if (list[middle]!.id > block.id) from = middle + 1;
+    else to = middle;
+  }
+  list.splice(from, 0, block);
+}
+
 /** Hands out storage buffers and takes them back. A freed buffer serves the next request of its size. */
 export class Pool {
   bytesReserved = 0;
@@ -59,6 +70,7 @@ export class Pool {
   private mostLive = 0;
   private readonly ledger = new Ledger();
   private readonly inUse = new Set<Block>();
+  /** By size, the oldest last: it is taken first, so that equal steps get equal buffers, and known bind groups. */
   private readonly free = new Map<number, Block[]>();
 
   constructor(
@@ -150,7 +162,7 @@ export class Pool {
     this.inUse.delete(block);
     this.ledger.remove(block.category, block.bytes);
     const list = this.free.get(block.bytes);
-    if (list) list.push(block);
+    if (list) insert(list, block);
     else this.free.set(block.bytes, [block]);
   }
 

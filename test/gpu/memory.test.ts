@@ -226,6 +226,22 @@ test("pool: free buffers go before they are many more than were ever needed", ()
   is(pool.bytesLive, 0);
 });
 
+test("memory: the same requests get the same buffers, in whatever order they were freed", () => {
+  const device = { limits: { maxBufferSize: 1e9, maxStorageBufferBindingSize: 1e9 } };
+  const pool = new Pool({ ...device, createBuffer: () => ({}) } as unknown as GPUDevice, () => {});
+  const five = () => Array.from({ length: 5 }, () => pool.acquire("probe", 300));
+  const first = five();
+  for (const order of [
+    [0, 1, 2, 3, 4],
+    [4, 3, 2, 1, 0],
+    [2, 0, 4, 1, 3],
+  ]) {
+    for (const i of order) pool.release(first[i]!);
+    equal(five(), first, `freed as ${order}`);
+  }
+  is(pool.buffersReserved, 5);
+});
+
 test("memory: a report as a table", () => {
   const ledger = new Ledger();
   ledger.add("workspace", 5e6);
