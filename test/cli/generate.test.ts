@@ -201,7 +201,7 @@ gpuTest("what is wrong: exit codes and messages, and nothing on stdout", () =>
       [[...m, "-i", "--json"], 2, "--json must be absent with --interactive"],
       [[...m, "-p", "x", "--use", "a"], 2, "--use must be given with --adapter"],
       [[...m, "-p", "x", "--temperature", "hot"], 2, '--temperature must be a number, got "hot"'],
-      [[...m, "-p", "x", "--dtype", "f8"], 2, '--dtype must be one of auto, f32, f16, bf16, got "f8"'], // biome-ignore format: one line
+      [[...m, "-p", "x", "--dtype", "f8"], 2, '--dtype must be one of auto, f32, f16, bf16, int8, nf4, got "f8"'], // biome-ignore format: one line
       [[...m, "-p", "x", "--chat"], 2, "--chat must be absent, for the tokenizer has no chat template"],
       [["generate", "-m", `${folder}/none`, "-p", "x"], 1, "which is not there"],
       [[...m, "-a", world.model, "-p", "x"], 1, "the adapter must be a folder with adapter_config.json"],
