@@ -8,8 +8,9 @@ import { type CompleteLoraConfig, completeConfig, type LoraConfig } from "./conf
 import { decompose, decomposes } from "./decompose.ts";
 import { allFinite } from "./finite.ts";
 import { LoraLayer } from "./lora_layer.ts";
+import { checkMixable } from "./mixed.ts";
 import { SavedModule } from "./saved_module.ts";
-import type { Switches } from "./switches.ts";
+import { Switches } from "./switches.ts";
 import { baseModules, type Plan, planOf, withTargets } from "./targets.ts";
 import { untieHead } from "./tied_head.ts";
 import { TrainedBiases } from "./trained_biases.ts";
@@ -85,12 +86,7 @@ export class Lora {
   /** The layers of which adapters have copies. */
   readonly saved = new Map<string, SavedModule>();
   private readonly configs = new Map<string, CompleteLoraConfig>();
-  private readonly switches: Switches = {
-    active: [],
-    enabled: true,
-    rows: null,
-    streams: new Map(),
-  };
+  private readonly switches = new Switches();
   /** Which parameters of the base wanted gradients before. */
   private readonly trainedBefore: ReadonlySet<Tensor>;
   private readonly trainedBiases: TrainedBiases;
@@ -130,7 +126,7 @@ export class Lora {
   /** Puts a checked adapter into the model. */
   put(name: string, { config, plan }: Planned): void {
     this.checkNewName(name, config);
-    this.checkNotMerged("addAdapter");
+    this.checkSwitchable("addAdapter");
     for (const [path, { base, r, scaling }] of plan.targets) {
       this.layerAt(path, base).addUpdate(name, r, scaling, config);
     }
@@ -213,7 +209,7 @@ export class Lora {
   setAdapter(names: string | readonly string[]): void {
     const list = [...new Set([names].flat())] as string[];
     for (const name of list) this.config(name);
-    this.checkNotMerged("setAdapter");
+    this.checkSwitchable("setAdapter");
     for (const [path, { copies }] of this.saved) {
       const owners = list.filter((name) => copies.has(name));
       if (owners.length <= 1) continue;
@@ -251,7 +247,7 @@ export class Lora {
   /** Frees an adapter. If it was active, the others stay so. */
   deleteAdapter(name: string): void {
     const config = this.config(name);
-    this.checkNotMerged("deleteAdapter");
+    this.checkSwitchable("deleteAdapter");
     this.trainedBiases.restore(config);
     for (const [path, layer] of this.layers) {
       layer.deleteUpdate(name);
@@ -286,62 +282,40 @@ export class Lora {
 
   /** Lets the adapters take part again. */
   enable(): void {
+    this.switches.checkFree("enable");
     this.switches.enabled = true;
   }
 
   /** The model computes what its base computes, until `enable()`. Trained biases of the base stay. */
   disable(): void {
-    this.checkNotMerged("disable");
+    this.checkSwitchable("disable");
     this.switches.enabled = false;
   }
 
-  /** Runs a function with the adapters off, and switches back as it was, whatever happens. */
+  /**
+   * Runs a function with the adapters off, and switches back as it was, whatever happens. Of an async
+   * function, when it has ended; until then nothing else may switch.
+   * @throws ValueError for merged adapters, and where async functions would overlap
+   */
   withoutAdapters<T>(fn: () => T): T {
-    const before = this.switches.enabled;
-    this.disable();
-    try {
-      return fn();
-    } finally {
-      this.switches.enabled = before;
-    }
+    this.checkSwitchable("withoutAdapters");
+    return this.switches.during("withoutAdapters", { enabled: false }, fn);
   }
 
   /**
    * Runs a function in which each sequence of a batch uses its own adapter, or several, or none. The
    * base computes once for all. In training, random numbers are drawn from each adapter's own stream,
-   * which goes on from where it was when the adapter was made.
+   * which goes on from where it was when the adapter was made. The function may be async, as generation
+   * is; until it has ended nothing else may switch.
    * @param names  one entry for each sequence: a name, a list of names, or `"__base__"`
-   * @throws ValueError for unknown names, merged adapters, and kinds that cannot be mixed
+   * @throws ValueError for unknown names, merged adapters, kinds that cannot be mixed, and where async
+   *   functions would overlap
    */
   withAdapterNames<T>(names: readonly (string | readonly string[])[], fn: () => T): T {
     const rows = names.map((row) => [row].flat().filter((name) => name !== BASE) as string[]);
-    this.checkNotMerged("withAdapterNames");
-    for (const name of new Set(rows.flat())) this.checkMixable(name);
-    const before = this.switches.rows;
-    this.switches.rows = rows;
-    try {
-      return fn();
-    } finally {
-      this.switches.rows = before;
-    }
-  }
-
-  private checkMixable(name: string): void {
-    const { use_dora, lora_bias, bias, init_lora_weights, modules_to_save } = this.config(name);
-    const reasons: [boolean, string][] = [
-      [use_dora, "DoRA"],
-      [lora_bias, "lora_bias"],
-      [bias !== "none", `bias ${bias}`],
-      [decomposes(init_lora_weights), `${init_lora_weights}`],
-      [(modules_to_save ?? []).length > 0, "modules_to_save"],
-    ];
-    const found = reasons.find(([is]) => is);
-    if (!found) return;
-    const facts = {
-      arg: "names",
-      expected: "of adapters that only add to linear layers and embeddings",
-    };
-    throw new ValueError({ op: "withAdapterNames", ...facts, got: `${name}, with ${found[1]}` });
+    this.checkSwitchable("withAdapterNames");
+    for (const name of new Set(rows.flat())) checkMixable(name, this.config(name));
+    return this.switches.during("withAdapterNames", { rows }, fn);
   }
 
   /** Adds the active updates to the weights: no work is left at inference. `unmerge()` brings every bit back. */
@@ -351,6 +325,7 @@ export class Lora {
   }
 
   private checkMergeable(): void {
+    this.switches.checkFree("merge");
     for (const [path, layer] of this.layers) layer.checkMergeable(path);
   }
 
@@ -427,7 +402,9 @@ export class Lora {
     for (const name of this.adapters) this.deleteAdapter(name);
   }
 
-  private checkNotMerged(op: string): void {
+  /** Throws ValueError while adapters are merged, or counted on by an async function. */
+  private checkSwitchable(op: string): void {
+    this.switches.checkFree(op);
     if (!this.merged) return;
     const facts = { arg: "the adapters", expected: "not merged", got: "merged ones" };
     throw new ValueError({ op, ...facts, hint: "Call `unmerge()` first." });

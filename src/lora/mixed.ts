@@ -1,14 +1,33 @@
 // Batches whose sequences use different adapters: the base computes once for all of them.
 import { gradEnabled } from "../autograd/graph.ts";
 import { add, loraMixed, mul, reshape } from "../autograd/ops/index.ts";
-import { ShapeError } from "../gpu/errors.ts";
+import { ShapeError, ValueError } from "../gpu/errors.ts";
 import { Embedding } from "../nn/layers.ts";
 import { tensor } from "../tensor/create.ts";
 import type { Tensor } from "../tensor/tensor.ts";
+import type { CompleteLoraConfig } from "./config.ts";
+import { decomposes } from "./decompose.ts";
 import { groupedForward, termOf } from "./grouped.ts";
 import type { LoraLayer } from "./lora_layer.ts";
 import type { LoraWeights } from "./lora_weights.ts";
 import type { Switches } from "./switches.ts";
+
+/** Throws ValueError for an adapter that does more than add to layers. */
+export function checkMixable(name: string, config: CompleteLoraConfig): void {
+  const { use_dora, lora_bias, bias, init_lora_weights, modules_to_save } = config;
+  const reasons: [boolean, string][] = [
+    [use_dora, "DoRA"],
+    [lora_bias, "lora_bias"],
+    [bias !== "none", `bias ${bias}`],
+    [decomposes(init_lora_weights), `${init_lora_weights}`],
+    [(modules_to_save ?? []).length > 0, "modules_to_save"],
+  ];
+  const found = reasons.find(([is]) => is);
+  if (!found) return;
+  const expected = "of adapters that only add to linear layers and embeddings";
+  const got = `${name}, with ${found[1]}`;
+  throw new ValueError({ op: "withAdapterNames", arg: "names", expected, got });
+}
 
 /** A layer's result where `switches.rows` says which adapters each sequence uses. */
 export function mixedForward(layer: LoraLayer, x: Tensor, switches: Switches): Tensor {

@@ -71,10 +71,9 @@ export class SavedModule extends Module<unknown[]> {
 
   /** The layer that computes now. */
   get current(): AnyModule {
-    const name = this.switches.active.find((adapter) => this.copies.has(adapter));
-    return name !== undefined && this.switches.enabled
-      ? this.copies.get(name)!
-      : this.original_module;
+    const { active, enabled, rows } = this.switches;
+    const name = rows ? undefined : active.find((adapter) => this.copies.has(adapter));
+    return name !== undefined && enabled ? this.copies.get(name)! : this.original_module;
   }
 
   forward(...args: unknown[]): Tensor {

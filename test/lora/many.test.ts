@@ -8,6 +8,7 @@ import { addLora, type Lora } from "../../src/lora/lora.ts";
 import { sideBySideLoss } from "../../src/lora/side_by_side.ts";
 import { swapAdapter } from "../../src/lora/swap.ts";
 import type { CausalLM } from "../../src/nn/causal_lm.ts";
+import { generateBatch, generateStream } from "../../src/nn/generate.ts";
 import { AdamW, clipGradNorm } from "../../src/nn/optim/index.ts";
 import { fromPretrained } from "../../src/nn/pretrained.ts";
 import { capture } from "../../src/tensor/capture.ts";
@@ -291,6 +292,103 @@ gpuTest("M4: withoutAdapters computes the base, and switches back after a throw"
   };
   throwsLike(() => lora.withoutAdapters(out), "Error", "out");
   equal(await run(model, ids), adapted);
+  model.dispose();
+});
+
+for (const base of ["llama-tiny", "gpt2-tiny"]) {
+  gpuTest(
+    `M13 ${base}: async generation of a mixed batch is what each adapter gives alone`,
+    async () => {
+      const { model, lora } = await three(base);
+      const names = ["c", "__base__", "a", "b", ["a", "b"]] as const;
+      const prompts = names.map((_, i) =>
+        Int32Array.from({ length: 3 + i }, (_, j) => 5 + 7 * j + i),
+      );
+      const options = { maxNewTokens: 12, stop: [] };
+      const before = lora.activeAdapters;
+      const mixed = await lora.withAdapterNames(names, () =>
+        generateBatch(model, prompts, options),
+      );
+      const off = await lora.withoutAdapters(() => generateBatch(model, prompts, options));
+      equal(lora.activeAdapters, before);
+      const alone = async (active: string | readonly string[], i: number) => {
+        lora.setAdapter(active);
+        return (await generateBatch(model, [prompts[i]!], options))[0]!;
+      };
+      for (const [i, name] of names.entries()) {
+        equal(mixed[i], await alone(name === "__base__" ? [] : name, i), `row ${i}, ${name}`);
+        equal(off[i], await alone([], i), `row ${i}, without adapters`);
+      }
+      ok(names.every((name, i) => (String(mixed[i]) === String(off[i])) === (name === "__base__")));
+      model.dispose();
+    },
+  );
+}
+
+gpuTest("M4: while an async function counts on the switches, nothing else switches", async () => {
+  const { model, lora } = await three("llama-tiny");
+  model.eval();
+  const ids = batch(2, 1);
+  const adapted = await run(model, ids);
+  const refused = (fn: () => unknown, ...parts: string[]) => throwsLike(fn, "ValueError", ...parts);
+  for (const [op, start] of [
+    ["withAdapterNames", (fn: () => Promise<unknown>) => lora.withAdapterNames(["b", "c"], fn)],
+    ["withoutAdapters", (fn: () => Promise<unknown>) => lora.withoutAdapters(fn)],
+  ] as const) {
+    let end!: (error: Error | null) => void;
+    const gate = new Promise((good, bad) => {
+      end = (error) => (error ? bad(error) : good(null));
+    });
+    const waiting = start(async () => {
+      const first = await run(model, ids);
+      await gate;
+      equal(await run(model, ids), first);
+      return first;
+    });
+    const switching: Record<string, () => unknown> = {
+      withAdapterNames: () => lora.withAdapterNames(["a", "a"], () => 0),
+      withoutAdapters: () => lora.withoutAdapters(async () => 0),
+      setAdapter: () => lora.setAdapter("b"),
+      addAdapter: () => lora.addAdapter("d"),
+      deleteAdapter: () => lora.deleteAdapter("b"),
+      enable: () => lora.enable(),
+      disable: () => lora.disable(),
+      merge: () => lora.merge(),
+    };
+    for (const [other, fn] of Object.entries(switching)) {
+      const expected = `${other}: the adapters must be used by no other async function, got one that`;
+      refused(fn, `${expected} still runs in \`${op}\`. Await it first`);
+    }
+    end(null);
+    ok(String(await waiting) !== String(adapted));
+    equal(await run(model, ids), adapted, "as before");
+  }
+  const out = lora.withoutAdapters(() => Promise.reject(new RangeError("out")));
+  is(await out.catch((error) => `${error}`), "RangeError: out");
+  equal(await run(model, ids), adapted, "after a rejection");
+  refused(
+    () => lora.withoutAdapters(() => generateStream(model, [1])),
+    "withoutAdapters: fn must be a function that computes before it ends, got one that returns an iterator",
+  );
+  refused(
+    () => lora.withoutAdapters(() => lora.withAdapterNames(["a", "b"], async () => 0)),
+    "withAdapterNames: fn must be no async function inside of another call, got a promise",
+  );
+  equal(await run(model, ids), adapted, "after a refusal");
+  model.dispose();
+});
+
+gpuTest("rows of a mixed batch see no copies of an active adapter's modules_to_save", async () => {
+  const { model, lora } = await three("llama-tiny");
+  model.eval();
+  const ids = batch(2, 1);
+  const alone = await run(model, ids);
+  lora.addAdapter("head", { r: 1, target_modules: ["q_proj"], modules_to_save: ["lm_head"] });
+  const copy = lora.parameters("head").find((p) => p.shape[0] === model.sizes.vocabSize)!;
+  copy.set(randomValues(copy.size, 3));
+  lora.setAdapter("head");
+  const mixed = lora.withAdapterNames(["a", "a"], () => noGrad(() => model.call(ids)));
+  close((await mixed.data()) as Float32Array, alone, 1e-5, "logits");
   model.dispose();
 });
 

@@ -95,13 +95,7 @@ export async function withoutAdapters<T>(lora: Lora, work: () => Promise<T>): Pr
     const facts = { expected: "of bias none, for trained biases stay in the base", got: biased };
     throw new ValueError({ op: "withoutAdapters", arg: "the adapters", ...facts, hint });
   }
-  const wasEnabled = lora.enabled;
-  lora.disable();
-  try {
-    return await work();
-  } finally {
-    if (wasEnabled) lora.enable();
-  }
+  return lora.withoutAdapters(work);
 }
 
 /**
