@@ -9,12 +9,14 @@ import { addGenerate } from "./generate.ts";
 import { addInspect } from "./inspect.ts";
 import { addMerge } from "./merge.ts";
 import { addReport } from "./report.ts";
+import { addSweep } from "./sweep.ts";
 import { addTrain } from "./train.ts";
 
 /** Each puts one command into the program. In the order of `lowrank --help`. */
 const COMMANDS: readonly ((program: Command) => void)[] = [
   addDoctor,
   addTrain,
+  addSweep,
   addEval,
   addGenerate,
   addInspect,

@@ -12,10 +12,10 @@ import {
 } from "../train/recipe/index.ts";
 import { action, examples, list } from "./action.ts";
 import { comparisonText } from "./comparison_text.ts";
-import { INTERRUPTED, UsageError } from "./errors.ts";
+import { INTERRUPTED } from "./errors.ts";
 import { interruptible } from "./interrupt.ts";
 import type { Output } from "./output.ts";
-import { type Asked, addTrainFlags, askedConfig, type TrainOptions } from "./train_flags.ts";
+import { addTrainFlags, askedConfig, checkGiven, type TrainOptions } from "./train_flags.ts";
 import { TrainProgress } from "./train_progress.ts";
 import { runText } from "./train_text.ts";
 
@@ -133,20 +133,4 @@ async function several({ output, raw, methods, hooks, profiles, progress }: Call
 function methodsOf(asked: unknown): string[] {
   if (Array.isArray(asked)) return asked.map(String);
   return typeof asked === "string" ? list(asked) : ["lora"];
-}
-
-/** What a newcomer forgets first, by the flags' names. */
-function checkGiven({ raw }: Asked, { config }: TrainOptions): void {
-  if (config !== undefined) return;
-  const { model, output, data } = raw as { model?: unknown; output?: unknown; data?: { train?: unknown } }; // biome-ignore format: one line
-  for (const [arg, value] of Object.entries({
-    "--model": model,
-    "--data": data?.train,
-    "--out": output,
-  })) {
-    // biome-ignore format: one line
-    if (value !== undefined) continue;
-    const hint = "Or name a file of settings by --config.";
-    throw new UsageError({ op: "lowrank", arg, expected: "given", got: "nothing", hint });
-  }
 }

@@ -88,7 +88,18 @@ export interface Asked {
  * @throws UsageError, and ConfigError for the file and for paths of keys that there are not
  */
 export async function askedConfig(options: TrainOptions): Promise<Asked> {
-  const { config: file, resume } = options;
+  const { settings, flags } = await flagSettings(options);
+  const raw = withSettings(await startOf(options, settings), settings);
+  return { raw, origin: originOf(options, flags) };
+}
+
+/** Where values come from, for messages. */
+export function originOf({ config: file }: TrainOptions, flags: Record<string, string>): Origin {
+  return file === undefined ? { flags } : { file, flags };
+}
+
+/** The settings that flags give, by the paths of their keys, and the flags of these. */
+export async function flagSettings(options: TrainOptions) {
   const settings: Record<string, unknown> = {};
   const flags: Record<string, string> = {};
   for (const { flags: names, key, kind } of FLAGS) {
@@ -107,9 +118,8 @@ export async function askedConfig(options: TrainOptions): Promise<Asked> {
     settings[key] = await parseValue(text!);
     flags[key] = `--set ${key}`;
   }
-  if (resume) settings.resume = true;
-  const raw = withSettings(await startOf(options, settings), settings);
-  return { raw, origin: file === undefined ? { flags } : { file, flags } };
+  if (options.resume) settings.resume = true;
+  return { settings, flags };
 }
 
 /** What the flags change: the file, or the settings of the run that goes on. */
@@ -131,4 +141,19 @@ async function readValue(given: unknown, kind: Flag["kind"]): Promise<unknown> {
     return [method, await parseValue(rate)] as const;
   });
   return Object.fromEntries(await Promise.all(rates));
+}
+
+/** What a newcomer forgets first, by the flags' names. */
+export function checkGiven({ raw }: Asked, { config }: TrainOptions): void {
+  if (config !== undefined) return;
+  const { model, output, data } = raw as { model?: unknown; output?: unknown; data?: { train?: unknown } }; // biome-ignore format: one line
+  for (const [arg, value] of Object.entries({
+    "--model": model,
+    "--data": data?.train,
+    "--out": output,
+  })) {
+    if (value !== undefined) continue;
+    const hint = "Or name a file of settings by --config.";
+    throw new UsageError({ op: "lowrank", arg, expected: "given", got: "nothing", hint });
+  }
 }

@@ -1,6 +1,9 @@
 // The command, run as a user runs it.
+import { type ChildProcess, spawn } from "node:child_process";
+import { existsSync } from "node:fs";
 import { run } from "../../src/cli/program.ts";
-import { type Ended, runNode } from "../child.ts";
+import { readMetrics } from "../../src/train/recipe/index.ts";
+import { type Ended, root, runNode } from "../child.ts";
 
 /** Runs `lowrank` with arguments; variables that are undefined are taken away. */
 export const lowrank = (
@@ -28,4 +31,32 @@ export async function inProcess(
     for (const [i, pipe] of pipes.entries()) process[pipe].write = before[i]!;
     process.exitCode = undefined;
   }
+}
+
+/** Runs a call in a process of its own, and sends it a signal when the run in the folder has come so far. */
+export async function signalled(
+  args: readonly string[],
+  out: string,
+  signal: NodeJS.Signals,
+  at: number,
+) {
+  const child = spawn(process.execPath, ["--import", "tsx", "src/cli/main.ts", ...args], {
+    cwd: root,
+    stdio: ["ignore", "ignore", "pipe"],
+  });
+  let stderr = "";
+  child.stderr.setEncoding("utf8").on("data", (text: string) => {
+    stderr += text;
+  });
+  const timer = setInterval(() => {
+    const metrics = `${out}/metrics.jsonl`;
+    if (!existsSync(metrics)) return;
+    const steps = readMetrics(metrics).filter(({ kind }) => kind === "step");
+    if (!((steps.at(-1)?.step ?? 0) >= at)) return;
+    clearInterval(timer);
+    child.kill(signal);
+  }, 5);
+  const code = await new Promise<ChildProcess["exitCode"]>((done) => child.on("close", done));
+  clearInterval(timer);
+  return { code, stderr };
 }

@@ -1,13 +1,12 @@
 // `lowrank train`, run as a user runs it: the run's folder, going on after Ctrl-C and kills, wrong calls.
-import { type ChildProcess, spawn } from "node:child_process";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { equal, is, match, not, ok } from "uvu/assert";
 import { readMetrics, readRun } from "../../src/train/recipe/index.ts";
-import { inFolder, root } from "../child.ts";
+import { inFolder } from "../child.ts";
 import { fixtureFolder } from "../fixtures.ts";
 import { gpuTest, runTests } from "../gpu.ts";
 import { writeTinyData } from "../train/recipe/tiny_recipe.ts";
-import { inProcess } from "./command.ts";
+import { inProcess, signalled } from "./command.ts";
 
 const inTiny = (body: (folder: string) => Promise<void>) => () =>
   inFolder(async (folder) => {
@@ -141,29 +140,6 @@ gpuTest(
     );
   }),
 );
-
-/** Runs a call in a process of its own, and sends it a signal when the run has come so far. */
-async function signalled(args: readonly string[], out: string, signal: NodeJS.Signals, at: number) {
-  const child = spawn(process.execPath, ["--import", "tsx", "src/cli/main.ts", ...args], {
-    cwd: root,
-    stdio: ["ignore", "ignore", "pipe"],
-  });
-  let stderr = "";
-  child.stderr.setEncoding("utf8").on("data", (text: string) => {
-    stderr += text;
-  });
-  const timer = setInterval(() => {
-    const metrics = `${out}/metrics.jsonl`;
-    if (!existsSync(metrics)) return;
-    const steps = readMetrics(metrics).filter(({ kind }) => kind === "step");
-    if (!((steps.at(-1)?.step ?? 0) >= at)) return;
-    clearInterval(timer);
-    child.kill(signal);
-  }, 5);
-  const code = await new Promise<ChildProcess["exitCode"]>((done) => child.on("close", done));
-  clearInterval(timer);
-  return { code, stderr };
-}
 
 gpuTest(
   "killed, interrupted by Ctrl-C and resumed: the adapter of a run without a break, to the bit",

@@ -30,18 +30,21 @@ const NAMED_BY_METHOD: Readonly<Record<string, Method>> = {
  * @throws ConfigError for the first thing that is wrong
  */
 export function resolveConfig(raw: unknown, origin: Origin = {}): FullConfig {
-  const read = schema.safeParse(raw);
-  if (!read.success) {
-    // A misspelled key explains why another is missing.
-    const { issues } = read.error;
-    const first = issues.find(({ code }) => code === "unrecognized_keys") ?? issues[0]!;
-    throw configError(problemOf(first, raw), origin);
-  }
-  const config = read.data;
+  const config = parsed(schema, raw, origin);
   const contradiction = contradictionOf(config);
   if (contradiction) throw configError(contradiction, origin);
   if (config.method !== "full") checkLora(config, origin);
   return config;
+}
+
+/** What a schema makes of a value; throws ConfigError for the first thing that is wrong. */
+export function parsed<T extends z.ZodType>(type: T, raw: unknown, origin: Origin): z.output<T> {
+  const read = type.safeParse(raw);
+  if (read.success) return read.data;
+  // A misspelled key explains why another is missing.
+  const { issues } = read.error;
+  const first = issues.find(({ code }) => code === "unrecognized_keys") ?? issues[0]!;
+  throw configError(problemOf(first, raw, type), origin);
 }
 
 /** The adapter's configuration: the method's fields, the given ones, and r = 16, alpha = 2r, all linear layers. */
@@ -51,10 +54,10 @@ export function loraConfigOf({ method, lora, model }: FullConfig): LoraConfig {
   return { ...usual, ...METHOD_FIELDS[method], base_model_name_or_path: model, ...lora };
 }
 
-function problemOf(issue: z.core.$ZodIssue, raw: unknown): Problem {
+function problemOf(issue: z.core.$ZodIssue, raw: unknown, type: z.ZodType): Problem {
   const { path } = issue;
   if (issue.code === "unrecognized_keys") {
-    const known = keysAt(path);
+    const known = keysAt(path, type);
     const [key] = issue.keys;
     const full = [...path, key].join(".");
     const expected = `one of ${known.join(", ")}`;

@@ -159,8 +159,8 @@ export type TrainConfig = z.input<typeof schema>;
 export type FullConfig = z.output<typeof schema>;
 
 /** The keys that a configuration may have at a path; none where it is no section. */
-export function keysAt(keys: readonly PropertyKey[]): string[] {
-  let at: z.core.$ZodType = schema;
+export function keysAt(keys: readonly PropertyKey[], root: z.core.$ZodType = schema): string[] {
+  let at = root;
   for (const key of keys) {
     const { shape } = unwrapped(at) as unknown as { shape?: Record<string, z.core.$ZodType> };
     const next = shape?.[String(key)];

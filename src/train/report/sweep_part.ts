@@ -15,7 +15,7 @@ import type { Sweep } from "./read_sweep.ts";
 /** What a sweep found, and how it looks. */
 export async function sweepPart(sweep: Sweep): Promise<Html> {
   const { name, facts, trials, varied } = sweep;
-  const search = facts.text("search.search");
+  const search = facts.text("sweep.search");
   const about = [
     `${trials.length} ${trials.length === 1 ? "trial" : "trials"}`,
     varied.length > 0 && `over ${listed(varied)}`,

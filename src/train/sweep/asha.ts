@@ -52,6 +52,12 @@ export class Asha implements Search {
     this.rungs.push(rung(steps));
   }
 
+  get count(): number {
+    const { rungs, eta, options } = this;
+    const reaching = rungs.map((_, k) => Math.max(1, Math.floor(options.trials / eta ** k)));
+    return reaching.reduce((a, b) => a + b);
+  }
+
   ask(most: number): Job[] {
     const jobs: Job[] = [];
     while (jobs.length < most) {

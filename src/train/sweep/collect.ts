@@ -3,11 +3,12 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { writeFileSafely } from "../../tensor/files.ts";
 import { keyOf, parseTrial, type TrialLine, TrialsFile } from "./trials_file.ts";
 
-const FILE = "trial.json";
+/** Where a trial's folder has what it came to. */
+export const resultFile = (trialFolder: string) => `${trialFolder}/trial.json`;
 
 /** Writes what a trial came to into its folder, for `collect`. */
 export async function writeTrial(sweepFolder: string, line: TrialLine): Promise<void> {
-  await writeFileSafely(`${sweepFolder}/${line.folder}/${FILE}`, `${JSON.stringify(line)}\n`);
+  await writeFileSafely(resultFile(`${sweepFolder}/${line.folder}`), `${JSON.stringify(line)}\n`);
 }
 
 /**
@@ -21,7 +22,7 @@ export async function collect(folder: string): Promise<TrialLine[]> {
   const found: TrialLine[] = [];
   const trials = `${folder}/trials`;
   for (const name of existsSync(trials) ? readdirSync(trials).sort() : []) {
-    const path = `${trials}/${name}/${FILE}`;
+    const path = resultFile(`${trials}/${name}`);
     if (!existsSync(path)) continue;
     const line = parseTrial(path, readFileSync(path, "utf8"), 1);
     if (known.has(keyOfLine(line))) continue;

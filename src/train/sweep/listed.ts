@@ -10,6 +10,10 @@ export class Listed implements Search {
 
   constructor(readonly list: readonly Settings[]) {}
 
+  get count(): number {
+    return this.list.length;
+  }
+
   ask(most: number): Job[] {
     const jobs = this.list.slice(this.next, this.next + most).map((settings, i) => {
       return { trial: this.next + i, settings, steps: null };

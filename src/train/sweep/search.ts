@@ -25,6 +25,8 @@ export interface Outcome {
  * the same jobs. A sweep that goes on is therefore played again from its beginning.
  */
 export interface Search {
+  /** How many jobs there will be; about, where that hangs on outcomes. */
+  readonly count: number;
   /** Jobs that may run at once, at most so many; none where the search waits for outcomes or is over. */
   ask(most: number): Job[];
   tell(outcome: Outcome): void;

@@ -1,11 +1,13 @@
 // sweep: asks a search for trials, has them run, and writes down what came of them.
-import { ValueError } from "../../gpu/errors.ts";
+import { isDeepStrictEqual } from "node:util";
+import { DeviceError, ValueError } from "../../gpu/errors.ts";
 import { fileExists, readJson, writeFileSafely } from "../../tensor/files.ts";
+import { ConfigError } from "../recipe/config_error.ts";
 import { Playback } from "./playback.ts";
 import { ranking } from "./ranking.ts";
 import { checkInteger, type Job } from "./search.ts";
 import { type SearchOptions, searchOf } from "./searches.ts";
-import { readSpace, type Settings, same } from "./space.ts";
+import { readSpace, type Settings } from "./space.ts";
 import { type TrialLine, TrialsFile } from "./trials_file.ts";
 
 /** What a trial came to. */
@@ -34,7 +36,7 @@ export interface SweepOptions {
   search: SearchOptions;
   /** Seed of trials whose settings have none. Default 0. */
   seed?: number;
-  /** What one nat of forgetting counts against one of validation loss. Default 0. */
+  /** What one nat of forgetting counts against one of validation loss; less than none counts nothing. Default 0. */
   forgettingWeight?: number;
   /** Most trials that train side by side. Default 1. */
   sideBySide?: number;
@@ -49,6 +51,8 @@ export interface SweepOptions {
   identity?: Readonly<Record<string, unknown>>;
   signal?: AbortSignal | undefined;
   onTrial?: (line: TrialLine) => void;
+  /** Called in the beginning and after every line: how many lines there are, of about how many. */
+  onProgress?: (done: number, of: number) => void;
 }
 
 export interface SweepResult {
@@ -62,14 +66,17 @@ export interface SweepResult {
 
 /**
  * Runs a sweep, or goes on with the one in the folder: finished trials are not run again, and the others
- * are those that would have come. A trial that fails is written down with its error.
- * @throws ValueError where the space or an option is out of range, or the folder is of another sweep;
- *   nothing is written then
+ * are those that would have come. A trial that fails is written down with its error; the loss of the device ends
+ * the sweep.
+ * @throws ValueError where the space or an option is out of range, ConfigError where the folder is of another
+ *   sweep, and nothing is written then; DeviceError where the device was lost
  */
 export async function sweep(options: SweepOptions): Promise<SweepResult> {
   const { sideBySide = 1, signal } = options;
   checkInteger("side_by_side", sideBySide, 1);
-  const { file, playback } = await openSweep(options);
+  const { file, playback, count } = await openSweep(options);
+  const progress = () => options.onProgress?.(file.lines.length, count);
+  progress();
   for (;;) {
     const jobs = signal?.aborted ? [] : playback.next(sideBySide);
     if (jobs.length === 0) break;
@@ -82,6 +89,7 @@ export async function sweep(options: SweepOptions): Promise<SweepResult> {
         await file.append(line);
         playback.add(line);
         options.onTrial?.(line);
+        progress();
       }
     }
   }
@@ -110,7 +118,7 @@ async function openSweep(options: SweepOptions) {
   const free = { trials, side_by_side: options.sideBySide };
   await keepFacts(`${folder}/sweep.json`, facts, free);
   const file = await TrialsFile.open(`${folder}/trials.jsonl`);
-  return { file, playback: new Playback(found, file.lines) };
+  return { file, playback: new Playback(found, file.lines), count: found.count };
 }
 
 type Facts = Record<string, unknown>;
@@ -122,22 +130,41 @@ type Facts = Record<string, unknown>;
 async function keepFacts(path: string, facts: Facts, free: Facts): Promise<void> {
   const own = JSON.parse(JSON.stringify(facts)) as Facts;
   const before = (await fileExists(path)) ? await readJson(path) : null;
-  const names = Object.keys({ ...before, ...own }).filter((name) => !(name in free));
-  const differing = before ? names.filter((name) => !same(before[name], own[name])) : [];
+  const kept = Object.entries(before ?? {}).filter(([name]) => !(name in free));
+  const differing = before ? differences(Object.fromEntries(kept), own) : [];
   if (differing.length === 0) {
     const text = `${JSON.stringify({ ...own, ...free }, null, 2)}\n`;
     if (JSON.stringify(before, null, 2) !== text.trimEnd()) await writeFileSafely(path, text);
     return;
   }
-  const list = (from: Facts) =>
-    differing.map((name) => `${name} ${JSON.stringify(from[name])}`).join(", ");
-  throw new ValueError({
+  const list = (which: "before" | "now") =>
+    differing.map((one) => `${one.path} ${JSON.stringify(one[which]) ?? "absent"}`).join(", ");
+  throw new ConfigError({
     op: "sweep",
     arg: path,
-    expected: `of a sweep with ${list(own)}`,
-    got: list(before!),
+    expected: `of a sweep with ${list("now")}`,
+    got: list("before"),
     hint: "Nothing was changed. Another sweep needs a folder of its own.",
   });
+}
+
+/** Where two values differ, by the paths of the smallest parts that do. */
+function differences(before: unknown, now: unknown, path: readonly string[] = []): Difference[] {
+  if (isDeepStrictEqual(before, now)) return [];
+  if (!isSection(before) || !isSection(now)) return [{ path: path.join("."), before, now }];
+  return [...new Set([...Object.keys(before), ...Object.keys(now)])].flatMap((key) =>
+    differences(before[key], now[key], [...path, key]),
+  );
+}
+
+interface Difference {
+  path: string;
+  before: unknown;
+  now: unknown;
+}
+
+function isSection(value: unknown): value is Facts {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 function taskOf({ folder, seed = 0 }: SweepOptions, job: Job): Task {
@@ -165,12 +192,18 @@ async function linesOf(options: SweepOptions, tasks: readonly Task[]): Promise<T
   const began = performance.now();
   const failed = (error: unknown) => tasks.map(() => error as Error);
   const results = await options.run(tasks).catch(failed);
+  const lost = results.find(isLoss);
+  if (lost) throw lost; // no trial's fault: each is gone on with another time
   const seconds = (performance.now() - began) / 1000 / tasks.length;
   return tasks.flatMap((task, i) => {
     const result = results[i]!;
     if (!(result instanceof Error) && result.stopped === "aborted") return [];
     return [lineOf(options, task, result, seconds)];
   });
+}
+
+function isLoss(result: TrialResult | Error): result is DeviceError {
+  return result instanceof DeviceError && result.arg === "the device";
 }
 
 /** The line of a trial that ended. */
@@ -187,7 +220,7 @@ export function lineOf(
     return { ...shared, ...none, seconds, stopped: "failed", folder: place, error: result.message };
   }
   const { validLoss, forgetting, steps, stopped } = result;
-  const objective = validLoss + forgettingWeight * (forgetting ?? 0);
+  const objective = validLoss + forgettingWeight * Math.max(0, forgetting ?? 0);
   return {
     ...shared,
     objective: finite(objective),

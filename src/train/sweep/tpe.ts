@@ -41,6 +41,10 @@ export class Tpe implements Search {
     this.start = startOf(space, start);
   }
 
+  get count(): number {
+    return this.options.trials;
+  }
+
   ask(most: number): Job[] {
     const jobs: Job[] = [];
     while (jobs.length < most) {

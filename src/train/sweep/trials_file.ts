@@ -10,7 +10,7 @@ export interface TrialLine {
   trial: number;
   settings: Settings;
   seed: number;
-  /** Validation loss plus the weighted forgetting. */
+  /** Validation loss plus the weighted forgetting, where there is any. */
   objective: number | null;
   valid_loss: number | null;
   /** By how much the loss on general text rose; null where there was none to look at. */

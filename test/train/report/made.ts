@@ -230,7 +230,7 @@ export function makeSweep(folder: string, { trials = 24 } = {}): void {
     `${folder}/sweep.json`,
     JSON.stringify({
       format: 1,
-      search: { search: "asha", steps: 400 },
+      sweep: { search: "asha", eta: 3 },
       space: { "lora.r": [4, 8, 16, 32] },
       seed: 0,
     }),
@@ -283,5 +283,5 @@ export function makeHostileSweep(folder: string): void {
     }),
   );
   writeFileSync(`${folder}/trials.jsonl`, lines.join("\n"));
-  writeFileSync(`${folder}/sweep.json`, JSON.stringify({ search: { search: HOSTILE } }));
+  writeFileSync(`${folder}/sweep.json`, JSON.stringify({ sweep: { search: HOSTILE } }));
 }

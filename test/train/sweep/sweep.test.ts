@@ -11,6 +11,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "uvu";
 import { equal, is, ok } from "uvu/assert";
+import { DeviceError } from "../../../src/gpu/errors.ts";
 import { lastLines, overSeeds, ranking } from "../../../src/train/sweep/ranking.ts";
 import { SEARCHES } from "../../../src/train/sweep/searches.ts";
 import { openTasks, type SweepOptions, sweep, type Task } from "../../../src/train/sweep/sweep.ts";
@@ -52,7 +53,7 @@ test("one line for each trial; the best is the lowest loss plus weighted forgett
   const folder = newFolder();
   const seen: TrialLine[] = [];
   const run: SweepOptions["run"] = async (tasks) =>
-    tasks.map((task) => ({ ...resultOf(task), forgetting: task.trial === 2 ? -9 : 0.25 }));
+    tasks.map((task) => ({ ...resultOf(task), forgetting: task.trial === 2 ? -9 : 4 }));
   const change = {
     run,
     forgettingWeight: 2,
@@ -71,8 +72,8 @@ test("one line for each trial; the best is the lowest loss plus weighted forgett
   is(done, true);
   is(best!.trial, 2, "for it forgets least");
   for (const line of lines) {
-    const forgetting = line.trial === 2 ? -9 : 0.25;
-    const expected = bowl(line.settings) + 2 * forgetting;
+    // Less than none counts nothing.
+    const expected = bowl(line.settings) + 2 * (line.trial === 2 ? 0 : 4);
     equal([line.objective, line.seed, line.budget], [expected, 7, null]);
     is(line.folder, `trials/000${line.trial}`);
   }
@@ -143,6 +144,19 @@ for (const search of SEARCHES) {
   }
 }
 
+test("the loss of the device is no trial's failure: it ends the sweep, which goes on from there", async () => {
+  const folder = newFolder();
+  const facts = { op: "trainRun", arg: "the device", expected: "there", got: "its loss: gone" };
+  const run: SweepOptions["run"] = async (tasks) =>
+    tasks.map((task) => (task.trial < 2 ? resultOf(task) : new DeviceError(facts)));
+  await refusedLater(() => sweep(optionsOf(folder, { run })), "DeviceError", "its loss: gone");
+  const seen: [number, number][] = [];
+  const onProgress = (done: number, of: number) => void seen.push([done, of]);
+  const { lines } = await sweep(optionsOf(folder, { onProgress }));
+  ok(lines.length === 6 && lines.every(({ stopped }) => stopped === "steps"));
+  equal([seen[0], seen.at(-1)], [[2, 6], [6, 6]]); // biome-ignore format: one line
+});
+
 test("Ctrl-C: a trial that was broken off is not written down; the next call goes on with it", async () => {
   const folder = newFolder();
   const controller = new AbortController();
@@ -195,17 +209,23 @@ test("a sweep can be given more trials, and refuses another space, search, seed 
   is(second.lines.length, 8);
   const before = linesIn(folder);
   for (const [change, part] of [
-    [{ space: { ...space, "lora.r": [4] } }, 'space {"lora.r":[4]'],
     [
-      { search: { ...more, seed: 2 } },
-      'of a sweep with sweep {"search":"random","seed":2,"forgetting_weight":0}, got sweep {"search":"random","seed":1,"forgetting_weight":0}.',
+      { space: { ...space, "lora.r": [4] } },
+      'of a sweep with space.lora.r [4], got space.lora.r {"log_integer":[1,64],"points":3}.',
     ],
-    [{ identity: { config: { model: "b" } } }, '{"model":"b"}'],
-    [{ forgettingWeight: 1 }, '"forgetting_weight":1}, got sweep {'],
+    [{ search: { ...more, seed: 2 } }, "of a sweep with sweep.seed 2, got sweep.seed 1."],
+    [
+      { identity: { config: { model: "b" } } },
+      'of a sweep with config.model "b", got config.model "a".',
+    ],
+    [
+      { forgettingWeight: 1 },
+      "of a sweep with sweep.forgetting_weight 1, got sweep.forgetting_weight 0.",
+    ],
   ] as const) {
     await refusedLater(
       () => sweep(optionsOf(folder, { ...own, ...change })),
-      "ValueError",
+      "ConfigError",
       part,
       "Nothing was changed.",
     );
