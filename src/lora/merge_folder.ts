@@ -137,15 +137,8 @@ class Merger {
     return parts;
   }
 
-  private async raw(stored: string): Promise<Uint8Array> {
-    const { begin, end } = this.checkpoint.entry(stored)!;
-    const bytes = new Uint8Array(end - begin);
-    let at = 0;
-    for await (const piece of this.checkpoint.files.get(stored)!.pieces(begin, end)) {
-      bytes.set(piece, at);
-      at += piece.length;
-    }
-    return bytes;
+  private raw(stored: string): Promise<Uint8Array> {
+    return this.checkpoint.files.get(stored)!.bytes(stored);
   }
 
   private load(path: string, kind: string): Promise<Tensor> {

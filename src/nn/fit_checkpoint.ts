@@ -1,9 +1,9 @@
 // Whether a checkpoint is that of a model: names, shapes, types and sizes, compared before anything is read.
 import { gpu } from "../gpu/device.ts";
 import { FormatError, LimitError } from "../gpu/errors.ts";
+import type { PackedMatrix } from "../tensor/bitsandbytes.ts";
 import type { Checkpoint } from "../tensor/checkpoint.ts";
 import { bytesOf, type DType } from "../tensor/dtype.ts";
-import type { Entry } from "../tensor/safetensors.ts";
 import type { SafetensorsFile } from "../tensor/safetensors_file.ts";
 import { format, type Shape, sameShape } from "../tensor/shape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
@@ -13,12 +13,20 @@ export interface Source {
   /** Its name in the file. */
   name: string;
   file: SafetensorsFile;
-  entry: Entry;
+  /** How it lies there where it is quantised already; null of plain elements. */
+  packed: PackedMatrix | null;
   dtype: DType;
   /** Its shape in the model, which is that in the file turned where `turned`. */
   shape: Shape;
   turned: boolean;
   bytes: number;
+}
+
+/** A quantised matrix of the checkpoint, and the layer that it belongs to. */
+export interface PackedLayer {
+  matrix: PackedMatrix;
+  /** The layer's weight is [in, out]: what is stored was turned when it was quantised. */
+  turned: boolean;
 }
 
 export type WeightType = "f32" | "f16" | "bf16";
@@ -29,6 +37,7 @@ const FLOATS: Readonly<Record<string, WeightType>> = { F32: "f32", F16: "f16", B
  * Finds the stored tensor of every parameter.
  * @param own  the parameters by name
  * @param names  names in the files, by the names that they have in the model; null for what is passed over
+ * @param packed  quantised ones among them, by their names in the files
  * @param dtype  what matrices are held as; `auto`: as they are stored. Vectors are always f32
  * @throws FormatError listing missing and surplus tensors, wrong shapes and types
  */
@@ -36,6 +45,7 @@ export function matchCheckpoint(
   own: ReadonlyMap<string, Tensor>,
   names: ReadonlyMap<string, string>,
   checkpoint: Checkpoint,
+  packed: ReadonlyMap<string, PackedLayer>,
   dtype: WeightType | "auto",
 ): Map<string, Source> {
   const sources = new Map<string, Source>();
@@ -44,17 +54,19 @@ export function matchCheckpoint(
   for (const [path, name] of names) {
     const p = own.get(path);
     const entry = checkpoint.entry(name)!;
-    const stored = FLOATS[entry.dtype];
+    const { matrix = null, turned = false } = packed.get(name) ?? {};
+    const plain = matrix?.shape ?? entry.shape;
+    const shape = turned ? [...plain].reverse() : plain;
+    const stored = matrix?.type ?? FLOATS[entry.dtype];
     if (!p) surplus.push(name);
-    else if (!sameShape(entry.shape, p.shape)) {
-      wrong.push(`${name} is ${format(entry.shape)}, expected ${format(p.shape)}`);
+    else if (!sameShape(shape, p.shape)) {
+      wrong.push(`${name} is ${format(shape)}, expected ${format(p.shape)}`);
     } else if (!stored) wrong.push(`${name} is ${entry.dtype}, expected F32, F16 or BF16`);
     else {
       const held = p.rank === 1 ? "f32" : dtype === "auto" ? stored : dtype;
       const file = checkpoint.files.get(name)!;
-      const { shape } = entry;
       const bytes = bytesOf(shape, held);
-      sources.set(path, { name, file, entry, dtype: held, shape, turned: false, bytes });
+      sources.set(path, { name, file, packed: matrix, dtype: held, shape, turned, bytes });
     }
   }
   const problems = [

@@ -2,6 +2,7 @@
 import { ConfigReader } from "./config_reader.ts";
 import { ACTIVATIONS } from "./llama_config.ts";
 import type { Activation } from "./mlp.ts";
+import { checkQuantization } from "./quantization_config.ts";
 
 /** The fields of `config.json`, by their names there. */
 export interface GPT2Config {
@@ -73,6 +74,7 @@ export function readGPT2Config(
     std: r.positive("initializer_range", 0.02),
     tied: r.flag("tie_word_embeddings", true),
   };
+  checkQuantization(r, ignored);
   r.finish(from, ignored);
   return spec;
 }

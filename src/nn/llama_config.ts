@@ -3,6 +3,7 @@
 
 import { ConfigReader } from "./config_reader.ts";
 import type { Activation } from "./mlp.ts";
+import { checkQuantization } from "./quantization_config.ts";
 import { type RopeScaling, readRope } from "./rope_scaling.ts";
 
 /** The families that `LlamaForCausalLM` knows, by `model_type`. SmolLM and SmolLM2 are `llama`. */
@@ -245,6 +246,7 @@ export function readLlamaConfig(
     rope,
     ...rest,
   };
+  checkQuantization(r, ignored);
   r.finish(from, ignored);
   return spec;
 }

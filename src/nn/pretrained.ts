@@ -1,18 +1,17 @@
 // Models in Hugging Face's layout: config.json and model.safetensors, or shards with an index.
-import { noGrad } from "../autograd/graph.ts";
 import { cast } from "../autograd/ops/index.ts";
 import { gpu } from "../gpu/device.ts";
 import { DeviceError, FormatError } from "../gpu/errors.ts";
+import { type PackedMatrix, packedMatrices, readPacked } from "../tensor/bitsandbytes.ts";
 import { Checkpoint } from "../tensor/checkpoint.ts";
 import { parameter } from "../tensor/create.ts";
-import type { DType } from "../tensor/dtype.ts";
-import { readJson, writeFileSafely } from "../tensor/files.ts";
-import { isQuantized, type QuantizedType } from "../tensor/quantized.ts";
-import { type Part, writeSafetensors } from "../tensor/safetensors_file.ts";
-import { scope } from "../tensor/scope.ts";
+import { encode } from "../tensor/dtype.ts";
+import { readJson } from "../tensor/files.ts";
+import { dequantizeValues, isQuantized, type QuantizedType } from "../tensor/quantized.ts";
+import { transposed } from "../tensor/safetensors_file.ts";
 import { Tensor } from "../tensor/tensor.ts";
+import { ARCHITECTURES } from "./architectures.ts";
 import type { CausalLM } from "./causal_lm.ts";
-import { configJson } from "./config_json.ts";
 import {
   checkFits,
   matchCheckpoint,
@@ -25,18 +24,9 @@ import { type GPT2Config, readGPT2Config } from "./gpt2_config.ts";
 import { withEmptyWeights } from "./init.ts";
 import { LlamaForCausalLM } from "./llama.ts";
 import { LLAMA_FAMILIES, type LlamaConfig, readLlamaConfig } from "./llama_config.ts";
-import { checkQuantize, checkWide, quantizeLayers } from "./quantize_layers.ts";
+import { checkQuantize, packedLayers, quantizeLayers } from "./quantize_layers.ts";
 
-/** The architectures by `model_type`, as `config.json` names their classes. */
-const ARCHITECTURES: Readonly<Record<string, string>> = {
-  llama: "LlamaForCausalLM",
-  mistral: "MistralForCausalLM",
-  qwen2: "Qwen2ForCausalLM",
-  qwen3: "Qwen3ForCausalLM",
-  smollm3: "SmolLM3ForCausalLM",
-  gemma2: "Gemma2ForCausalLM",
-  gpt2: "GPT2LMHeadModel",
-};
+export { savePretrained } from "./save_pretrained.ts";
 
 /**
  * Builds the model that a configuration describes, with fresh weights.
@@ -80,13 +70,14 @@ function unknownType(type: unknown, from: string): FormatError {
 
 export interface LoadOptions {
   /**
-   * What matrices are held as; they are converted on the way. Default `auto`: as they are stored.
-   * f16 and bf16 are for frozen weights. Vectors, such as norms and biases, are always f32.
+   * What matrices are held as; they are converted on the way, and those that are stored quantised are
+   * dequantised. Default `auto`: as they are stored. f16 and bf16 are for frozen weights. Vectors, such
+   * as norms and biases, are always f32.
    */
   dtype?: WeightType | "auto";
   /**
    * Rounds the weights of all linear layers but the output head to 8 bits, or to 4: a frozen base for
-   * adapters. The rest is held as `dtype` says. Default: not.
+   * adapters. The rest is held as `dtype` says. Weights that are stored so stay as they are. Default: not.
    */
   quantize?: QuantizedType;
   /** Fields of config.json that do not change what the model computes, though they are not known here. */
@@ -120,12 +111,14 @@ export async function fromPretrained(folder: string, options: LoadOptions = {}):
     model.generationConfig = await readGenerationConfig(folder, config);
     const checkpoint = await Checkpoint.open(folder);
     try {
-      const names = await namesInModel(checkpoint, model);
+      const matrices = await packedMatrices(checkpoint);
+      const names = await namesInModel(checkpoint, matrices, model);
       const { dtype = "auto" } = options;
-      const sources = matchCheckpoint(model.stateDict(), names, checkpoint, dtype);
-      if (quantize) quantizeLayers(model, sources, quantize);
+      const packed = packedLayers(model, names, matrices);
+      const sources = matchCheckpoint(model.stateDict(), names, checkpoint, packed, dtype);
+      quantizeLayers(model, sources, options);
       await checkFits(sources);
-      model.loadStateDict(await readAll(sources, options.onProgress));
+      model.loadStateDict(await readAll(checkpoint, sources, options.onProgress));
     } finally {
       await checkpoint.close();
     }
@@ -151,9 +144,14 @@ async function readGenerationConfig(
  * The names in the files by the names of parameters. Checkpoints of a bare decoder lack the prefix;
  * old ones hold masks and rotary tables, which are computed here; some hold a tied head twice.
  */
-async function namesInModel(checkpoint: Checkpoint, model: CausalLM): Promise<Map<string, string>> {
+async function namesInModel(
+  checkpoint: Checkpoint,
+  matrices: ReadonlyMap<string, PackedMatrix>,
+  model: CausalLM,
+): Promise<Map<string, string>> {
   const [head, prefix, embedding] = ["lm_head.weight", model.bodyPrefix, model.embeddingPath];
-  const stored = [...checkpoint.files.keys()];
+  const parts = new Set([...matrices.values()].flatMap(({ parts: [, ...others] }) => others));
+  const stored = [...checkpoint.files.keys()].filter((name) => !parts.has(name));
   const isBare = !stored.some((name) => name.startsWith(prefix));
   const names = new Map<string, string>();
   for (const name of stored) {
@@ -174,6 +172,7 @@ async function namesInModel(checkpoint: Checkpoint, model: CausalLM): Promise<Ma
 
 /** Takes memory for all tensors first, so that a device that has too little says so before any is read. */
 async function readAll(
+  checkpoint: Checkpoint,
   sources: ReadonlyMap<string, Source>,
   onProgress?: (progress: LoadProgress) => void,
 ): Promise<Map<string, Tensor>> {
@@ -192,9 +191,10 @@ async function readAll(
   }
   try {
     let bytesDone = 0;
-    for (const [path, { name, file, bytes, dtype, turned }] of sources) {
+    for (const [path, { name, file, packed, bytes, dtype, turned }] of sources) {
       const t = state.get(path)!;
-      if (isQuantized(dtype)) await file.quantizeInto(t, name, turned);
+      if (packed) await file.upload(t, await unpacked(t, packed, turned, checkpoint));
+      else if (isQuantized(dtype)) await file.quantizeInto(t, name, turned);
       else await file.fill(t, name);
       bytesDone += bytes;
       onProgress?.({ name: path, bytesDone, bytesTotal });
@@ -207,51 +207,18 @@ async function readAll(
   }
 }
 
-const DTYPE_NAMES: Readonly<Record<string, string>> = {
-  f32: "float32",
-  f16: "float16",
-  bf16: "bfloat16",
-};
-
-/**
- * Writes a model as a folder that `fromPretrained` and Transformers load. Parameters are read, and
- * rounded if need be, one after the other.
- * @param options  `dtype`: what the parameters are rounded to; default: as they are
- * @throws DTypeError for a quantised model, before anything is written
- */
-export async function savePretrained(
-  model: CausalLM,
-  folder: string,
-  options: { dtype?: WeightType } = {},
-): Promise<void> {
-  const state = model.stateDict();
-  checkWide(model);
-  const dtype = options.dtype ?? state.get(model.embeddingPath)!.dtype;
-  const { torch_dtype: _, ...fields } = model.config as Record<string, unknown>;
-  const config = {
-    ...fields,
-    architectures: [ARCHITECTURES[model.modelType]],
-    model_type: model.modelType,
-    tie_word_embeddings: !state.has("lm_head.weight"),
-    dtype: DTYPE_NAMES[dtype],
-  };
-  const parts = new Map<string, Part>();
-  for (const [name, p] of state) {
-    const as = options.dtype ?? p.dtype;
-    parts.set(name, { dtype: as, shape: p.shape, bytes: () => bytesOf(p, as) });
-  }
-  await writeSafetensors(`${folder}/model.safetensors`, parts, { format: "pt" });
-  const write = (file: string, json: object) =>
-    writeFileSafely(`${folder}/${file}`, configJson(json));
-  if (Object.keys(model.generationConfig).length > 0) {
-    await write("generation_config.json", model.generationConfig);
-  }
-  await write("config.json", config);
-}
-
-async function bytesOf(p: Tensor, dtype: DType): Promise<Uint8Array> {
-  using _ = scope();
-  return noGrad(() => cast(p, dtype)).rawBytes();
+/** The bytes of a quantised matrix for `t`: as they are, or dequantised to its type. */
+async function unpacked(
+  t: Tensor,
+  packed: PackedMatrix,
+  turned: boolean,
+  checkpoint: Checkpoint,
+): Promise<Uint8Array> {
+  const bytes = await readPacked(checkpoint, packed);
+  if (isQuantized(t.dtype)) return bytes;
+  const { shape, type } = packed;
+  const values = dequantizeValues(bytes, shape, type);
+  return encode(turned ? transposed(values, ...shape) : values, t.dtype);
 }
 
 /** Makes every parameter f32, as full fine-tuning needs it. */

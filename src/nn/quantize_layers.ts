@@ -1,11 +1,13 @@
 // Which layers of a model are quantised, and what becomes of them.
-import { DTypeError, ValueError } from "../gpu/errors.ts";
+import { FormatError, ValueError } from "../gpu/errors.ts";
+import type { PackedMatrix } from "../tensor/bitsandbytes.ts";
 import { bytesOf } from "../tensor/dtype.ts";
-import { isQuantized, QUANTIZED_TYPES, type QuantizedType } from "../tensor/quantized.ts";
+import { isQuantized, QUANTIZED_TYPES } from "../tensor/quantized.ts";
 import type { CausalLM } from "./causal_lm.ts";
-import type { Source } from "./fit_checkpoint.ts";
+import type { PackedLayer, Source } from "./fit_checkpoint.ts";
 import { withEmptyWeights } from "./init.ts";
 import { Conv1D, Linear, TurnedConv1D } from "./layers.ts";
+import type { LoadOptions } from "./pretrained.ts";
 
 /** Throws ValueError for the name of a quantisation that there is not. */
 export function checkQuantize(type: string | undefined): void {
@@ -15,25 +17,65 @@ export function checkQuantize(type: string | undefined): void {
 }
 
 /**
- * Has the weights of all linear layers but the output head held as a quantised type. A Conv1D becomes a
- * layer whose weight is [out, in], for scales belong to rows.
+ * Whose weights the quantised matrices of a checkpoint are.
+ * @param model  with empty weights
+ * @param names  names in the files, by the names that they have in the model
+ * @throws FormatError where one belongs to no linear layer, or to the output head
+ */
+export function packedLayers(
+  model: CausalLM,
+  names: ReadonlyMap<string, string>,
+  matrices: ReadonlyMap<string, PackedMatrix>,
+): Map<string, PackedLayer> {
+  const layers = new Map(model.namedModules());
+  const found = new Map<string, PackedLayer>();
+  for (const [path, name] of names) {
+    const matrix = matrices.get(name);
+    if (!matrix) continue;
+    const layer = layers.get(path.replace(/\.weight$/, ""));
+    const turned = layer instanceof Conv1D;
+    if (path === "lm_head.weight" || (layer && !turned && !(layer instanceof Linear))) {
+      const expected = "stored as F32, F16 or BF16, for only linear layers but the head are quantised here"; // biome-ignore format: one line
+      const hint = "Nothing was loaded.";
+      throw new FormatError({ op: "load", arg: name, expected, got: matrix.type, hint });
+    }
+    found.set(name, { matrix, turned });
+  }
+  return found;
+}
+
+/**
+ * Has the weights of all linear layers but the output head held as a quantised type: those that are stored so as they
+ * are, others rounded if `quantize` says so. A Conv1D becomes a layer whose weight is [out, in], for scales belong to
+ * rows.
  * @param model  with empty weights
  * @param sources  where its parameters come from; changed in place
+ * @param options  as those of `fromPretrained`: a `dtype` alone dequantises
+ * @throws ValueError where a weight is stored as another quantised type
  */
 export function quantizeLayers(
   model: CausalLM,
   sources: Map<string, Source>,
-  dtype: QuantizedType,
+  { quantize, dtype = "auto" }: Pick<LoadOptions, "quantize" | "dtype">,
 ): void {
   const layers = [...model.namedModules()].filter(([path]) => path !== "lm_head");
   for (const [path, layer] of layers) {
-    const turned = layer instanceof Conv1D;
-    if (!turned && !(layer instanceof Linear)) continue;
+    const isConv = layer instanceof Conv1D;
+    if (!isConv && !(layer instanceof Linear)) continue;
     const name = `${path}.weight`;
     const source = sources.get(name)!;
-    const shape = turned ? [...source.shape].reverse() : source.shape;
-    sources.set(name, { ...source, dtype, shape, turned, bytes: bytesOf(shape, dtype) });
-    if (turned) model.setModule(path, turnedFrom(layer));
+    const { packed } = source;
+    const type = quantize ?? (dtype === "auto" ? packed?.type : undefined);
+    if (!type) continue;
+    if (packed && packed.type !== type) {
+      const hint = "Quantise the model as it was before, or leave it as it is stored.";
+      const expected = `${packed.type}, as ${source.name} is stored`;
+      throw new ValueError({ op: "load", arg: "quantize", expected, got: type, hint });
+    }
+    const shape = isConv ? [...source.shape].reverse() : source.shape;
+    const turned = isConv && !packed;
+    sources.set(name, { ...source, dtype: type, shape, turned, bytes: bytesOf(shape, type) });
+    if (isConv) model.setModule(path, turnedFrom(layer));
   }
 }
 
@@ -42,14 +84,4 @@ function turnedFrom(layer: Conv1D): Linear {
   const turned = withEmptyWeights(() => new TurnedConv1D(inFeatures, outFeatures));
   layer.dispose();
   return turned;
-}
-
-/** Throws DTypeError where a layer is quantised, which Hugging Face's layout of a model has no place for. */
-export function checkWide(model: CausalLM): void {
-  for (const [path, { dtype }] of model.stateDict()) {
-    if (!isQuantized(dtype)) continue;
-    const hint = "Save the adapter instead; the base is the folder that it was loaded from.";
-    const facts = { arg: path, expected: "f32, f16 or bf16", got: dtype, hint };
-    throw new DTypeError({ op: "savePretrained", ...facts });
-  }
 }

@@ -24,16 +24,16 @@ const INT8_UNIT = Math.fround(1 / 127);
 
 /** The parts of a quantised matrix, in the order in which they lie; each begins at a word. */
 export interface QuantizedParts {
-  codes: Uint8Array;
+  codes: Uint8Array<ArrayBuffer>;
   /** int8: the largest magnitude of each row. */
-  absmax: Float32Array;
+  absmax: Float32Array<ArrayBuffer>;
   /** NF4: codes in `DYNAMIC_MAP` of the blocks' largest magnitudes less their mean. */
-  blocks: Uint8Array;
+  blocks: Uint8Array<ArrayBuffer>;
   /** NF4: the largest magnitude of each 256 of these, and their mean. */
-  nested: Float32Array;
-  mean: Float32Array;
+  nested: Float32Array<ArrayBuffer>;
+  mean: Float32Array<ArrayBuffer>;
   /** NF4: `DYNAMIC_MAP`, for kernels. */
-  map: Float32Array;
+  map: Float32Array<ArrayBuffer>;
 }
 
 const words = (bytes: number) => Math.ceil(bytes / 4);

@@ -20,6 +20,12 @@ export interface Header {
   dataStart: number;
 }
 
+/** Types of bytes that no tensor here has, but parts of quantised ones in files. */
+export type FileType = DType | "u8" | "i8";
+
+const widthOf = (dtype: FileType) =>
+  dtype === "u8" || dtype === "i8" ? 1 : bytesPerElement(dtype);
+
 /** Bytes per element of the types that the format knows. */
 const ELEMENT_BYTES: Record<string, number> = {
   BOOL: 1,
@@ -169,13 +175,13 @@ export function readSafetensors(
 
 /** The header of a file with these tensors, in the order in which their bytes must follow. */
 export function writeHeader(
-  tensors: ReadonlyMap<string, { dtype: DType; shape: Shape }>,
+  tensors: ReadonlyMap<string, { dtype: FileType; shape: Shape }>,
   metadata: Record<string, string> = {},
 ): { header: Uint8Array; order: string[] } {
   // Wide types first, so that every tensor is aligned to its type; then by name, as the format's own
   // library orders them.
   const order = [...tensors.keys()].sort((a, b) => {
-    const widths = bytesPerElement(tensors.get(b)!.dtype) - bytesPerElement(tensors.get(a)!.dtype);
+    const widths = widthOf(tensors.get(b)!.dtype) - widthOf(tensors.get(a)!.dtype);
     return widths || (a < b ? -1 : 1);
   });
   const parts: string[] = [];
@@ -183,7 +189,7 @@ export function writeHeader(
   let at = 0;
   for (const name of order) {
     const { dtype, shape } = tensors.get(name)!;
-    const end = at + sizeOf(shape) * bytesPerElement(dtype);
+    const end = at + sizeOf(shape) * widthOf(dtype);
     const entry = { dtype: dtype.toUpperCase(), shape, data_offsets: [at, end] };
     parts.push(`${JSON.stringify(name)}:${JSON.stringify(entry)}`);
     at = end;

@@ -7,6 +7,7 @@ import { writeFileWith } from "./files.ts";
 import { type QuantizedType, quantizeValues } from "./quantized.ts";
 import {
   type Entry,
+  type FileType,
   type Header,
   headerLength,
   ownDType,
@@ -69,6 +70,17 @@ export class SafetensorsFile {
     }
   }
 
+  /**
+   * A tensor's bytes as they are stored, of whatever type.
+   * @param target  gets them; it has their length
+   */
+  async bytes(name: string, target?: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuffer>> {
+    const { begin, end } = this.header.entries.get(name)!;
+    const bytes = target ?? new Uint8Array(end - begin);
+    await fillFrom(this.file, this.path, begin, bytes);
+    return bytes;
+  }
+
   /** Reads a tensor as it is stored. It outlives scopes. */
   async load(name: string): Promise<Tensor> {
     const { begin, end, shape, own } = this.entry(name);
@@ -112,6 +124,11 @@ export class SafetensorsFile {
     const [rows, columns] = t.shape as [number, number];
     const own = turned ? transposed(values, columns, rows) : values;
     const bytes = quantizeValues(own, t.shape, t.dtype as QuantizedType, `load ${name}`);
+    await this.upload(t, bytes);
+  }
+
+  /** Writes a tensor's bytes, which the host holds whole. */
+  async upload(t: Tensor, bytes: Uint8Array): Promise<void> {
     t.upload(bytes);
     await this.wrote(bytes.length, t.storage.gpu);
   }
@@ -143,7 +160,7 @@ export class SafetensorsFile {
 }
 
 /** The values of [rows, columns] as those of [columns, rows]. */
-function transposed(values: Float32Array, rows: number, columns: number): Float32Array {
+export function transposed(values: Float32Array, rows: number, columns: number): Float32Array {
   const turned = new Float32Array(values.length);
   for (let i = 0; i < rows; i++) {
     for (let j = 0; j < columns; j++) turned[j * rows + i] = values[i * columns + j]!;
@@ -225,7 +242,7 @@ export async function readMetadata(path: string): Promise<Record<string, string>
 
 /** A tensor that is to be written: its bytes are asked for when their turn has come. */
 export interface Part {
-  dtype: DType;
+  dtype: FileType;
   shape: Shape;
   bytes: () => Promise<Uint8Array>;
 }

@@ -103,7 +103,7 @@ gpuTest("every field that cannot be used is named in one error", () =>
       'hidden_act must be one of silu, swish, gelu, gelu_new, gelu_pytorch_tanh, gelu_fast, relu, got "quick_gelu"',
       "num_key_value_heads must be a divisor of num_attention_heads = 2, got 3",
       'rope_scaling.rope_type must be one of default, linear, dynamic, llama3, yarn, got "longrope"',
-      'quantization_config = {"bits":4} is not supported',
+      'quantization_config.quant_method must be "bitsandbytes", got nothing',
       'tie_word_embeddings must be true or false, got "yes"',
       "unheard_of = 3 is not supported",
       /^(?!.*absent)(?!.*off =)/,
