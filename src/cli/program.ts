@@ -8,6 +8,7 @@ import { addEval } from "./eval.ts";
 import { addGenerate } from "./generate.ts";
 import { addInspect } from "./inspect.ts";
 import { addMerge } from "./merge.ts";
+import { addQuantize } from "./quantize.ts";
 import { addReport } from "./report.ts";
 import { addSweep } from "./sweep.ts";
 import { addTrain } from "./train.ts";
@@ -21,6 +22,7 @@ const COMMANDS: readonly ((program: Command) => void)[] = [
   addGenerate,
   addInspect,
   addMerge,
+  addQuantize,
   addReport,
   addCompletion,
 ];

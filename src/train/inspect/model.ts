@@ -2,6 +2,7 @@
 import { existsSync } from "node:fs";
 import { grouped } from "../../nn/fit_checkpoint.ts";
 import { checkModelConfig } from "../../nn/pretrained.ts";
+import { type PackedMatrix, packedMatrices } from "../../tensor/bitsandbytes.ts";
 import { Checkpoint } from "../../tensor/checkpoint.ts";
 import { readJson } from "../../tensor/files.ts";
 import type { Entry } from "../../tensor/safetensors.ts";
@@ -50,10 +51,11 @@ export interface ModelFacts {
 export async function inspectModel(folder: string): Promise<ModelFacts> {
   const config = await readJson(`${folder}/config.json`);
   const checkpoint = await Checkpoint.open(folder);
+  const { packed, damage } = await packedIn(checkpoint);
   await checkpoint.close();
   const entries = new Map<string, Entry>();
   for (const name of checkpoint.files.keys()) entries.set(name, checkpoint.entry(name)!);
-  const tensors = factsOf(entries);
+  const tensors = asMatrices(factsOf(entries), packed);
   const files = [...new Set(Array.from(checkpoint.files.values(), ({ path }) => path))];
   const certificate = `${folder}/merge_certificate.json`;
   return {
@@ -61,7 +63,7 @@ export async function inspectModel(folder: string): Promise<ModelFacts> {
     path: folder,
     type: `${config.model_type}`,
     config: plainFields(config),
-    problem: problemOf(config, folder),
+    problem: problemOf(config, folder) ?? damage,
     files: files.map((path) => path.slice(folder.length + 1)),
     parameters: tensors.reduce((sum, t) => sum + t.elements, 0),
     bytes: tensors.reduce((sum, t) => sum + t.bytes, 0),
@@ -72,6 +74,36 @@ export async function inspectModel(folder: string): Promise<ModelFacts> {
     tensors: together(tensors),
     certificate: existsSync(certificate) ? await readJson(certificate) : null,
   };
+}
+
+async function packedIn(checkpoint: Checkpoint) {
+  try {
+    return { packed: await packedMatrices(checkpoint), damage: null };
+  } catch (error) {
+    return { packed: new Map<string, PackedMatrix>(), damage: (error as Error).message };
+  }
+}
+
+/** Quantised matrices as one tensor each, of the type that they stand for. */
+function asMatrices(
+  tensors: readonly TensorFacts[],
+  packed: ReadonlyMap<string, PackedMatrix>,
+): TensorFacts[] {
+  const ofMatrix = new Map<string, PackedMatrix>();
+  for (const matrix of packed.values()) for (const part of matrix.parts) ofMatrix.set(part, matrix);
+  const bytes = new Map<PackedMatrix, number>();
+  for (const t of tensors) {
+    const matrix = ofMatrix.get(t.name);
+    if (matrix) bytes.set(matrix, (bytes.get(matrix) ?? 0) + t.bytes);
+  }
+  return tensors.flatMap((t) => {
+    const matrix = ofMatrix.get(t.name);
+    if (!matrix) return [t];
+    if (matrix.name !== t.name) return [];
+    const { name, type, shape } = matrix;
+    const elements = shape[0] * shape[1];
+    return [{ name, dtype: type.toUpperCase(), shape, elements, bytes: bytes.get(matrix)! }];
+  });
 }
 
 function plainFields(config: Record<string, unknown>): ModelFacts["config"] {

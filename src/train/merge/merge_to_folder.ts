@@ -20,7 +20,7 @@ import { tensor } from "../../tensor/create.ts";
 import { readJson, writeFileSafely } from "../../tensor/files.ts";
 import { scope } from "../../tensor/scope.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
-import { checkOut, swapIn } from "./out_folder.ts";
+import { checkOut, swapIn, temporaryFolder } from "../out_folder.ts";
 
 export interface WeightedFolder {
   name: string;
@@ -68,7 +68,7 @@ export async function mergeToFolder(
 ): Promise<MergeCertificate | null> {
   const { stream = false, certify = true, overwrite = false, onPhase } = options;
   await check(base, adapters, out, options);
-  const temporary = `${out.replace(/(?<=.)\/+$/, "")}.merging-${process.pid}`;
+  const temporary = temporaryFolder(out);
   try {
     let certificate: MergeCertificate | null = null;
     if (stream) {
@@ -80,7 +80,7 @@ export async function mergeToFolder(
       const text = `${JSON.stringify(certificate, null, 2)}\n`;
       await writeFileSafely(`${temporary}/${CERTIFICATE_FILE}`, text);
     }
-    await swapIn(temporary, out, overwrite);
+    await swapIn(op, temporary, out, overwrite);
     return certificate;
   } catch (error) {
     await rm(temporary, { recursive: true, force: true });
@@ -105,7 +105,7 @@ async function check(
   if (stream && !isPlain) {
     refuse("stream", "false, but for one adapter of weight 1 in the base's own type", "true");
   }
-  checkOut(out, [base, ...adapters.map(({ folder }) => folder)], overwrite);
+  checkOut(op, out, [base, ...adapters.map(({ folder }) => folder)], overwrite);
   const { quantization_config: quantised } = await readJson(`${base}/config.json`);
   if (quantised === undefined || quantised === null) return;
   const hint =

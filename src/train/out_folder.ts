@@ -2,16 +2,20 @@
 import { existsSync, readdirSync, statSync } from "node:fs";
 import { rename, rm } from "node:fs/promises";
 import { relative, resolve } from "node:path";
-import { ValueError } from "../../gpu/errors.ts";
-
-const op = "merge";
+import { ValueError } from "../gpu/errors.ts";
 
 /**
  * Throws ValueError unless a folder may be written.
+ * @param op  name for messages
  * @param sources  folders that are read, which it must not touch
  * @param overwrite  whether a model's folder that is there may be replaced
  */
-export function checkOut(out: string, sources: readonly string[], overwrite: boolean): void {
+export function checkOut(
+  op: string,
+  out: string,
+  sources: readonly string[],
+  overwrite: boolean,
+): void {
   const refuse = (expected: string, got: string, hint = "") => {
     throw new ValueError({ op, arg: "out", expected, got, hint });
   };
@@ -33,17 +37,29 @@ function holds(above: string, below: string): boolean {
   return path === "" || !(path.startsWith("..") || resolve(path) === path);
 }
 
+/** Where a folder is written until it is whole. */
+export function temporaryFolder(out: string): string {
+  return `${bare(out)}.writing-${process.pid}`;
+}
+
+const bare = (folder: string) => folder.replace(/(?<=.)\/+$/, "");
+
 /** Puts a finished folder in the place of what is there. */
-export async function swapIn(finished: string, out: string, overwrite: boolean): Promise<void> {
-  checkOut(out, [], overwrite); // somebody may have been there meanwhile
-  const bare = out.replace(/(?<=.)\/+$/, "");
-  if (!existsSync(bare)) return rename(finished, bare);
-  const old = `${bare}.old-${process.pid}`;
-  await rename(bare, old);
+export async function swapIn(
+  op: string,
+  finished: string,
+  out: string,
+  overwrite: boolean,
+): Promise<void> {
+  checkOut(op, out, [], overwrite); // somebody may have been there meanwhile
+  const to = bare(out);
+  if (!existsSync(to)) return rename(finished, to);
+  const old = `${to}.old-${process.pid}`;
+  await rename(to, old);
   try {
-    await rename(finished, bare);
+    await rename(finished, to);
   } catch (error) {
-    await rename(old, bare);
+    await rename(old, to);
     throw error;
   }
   await rm(old, { recursive: true, force: true });
