@@ -13,7 +13,7 @@ const kernel = ownKernel("cross_entropy");
 export type LossReduction = "mean" | "sum" | "none";
 const REDUCTIONS: Record<LossReduction, number> = { mean: 0, sum: 1, none: 2 };
 
-/** Columns that a workgroup of backward takes. */
+/** Columns that a run of forward and a workgroup of backward take: loops must stay below 65,535 turns. */
 const SPAN = 1024;
 
 /** What backward needs of forward. */
@@ -44,11 +44,29 @@ export function crossEntropyForward(
   const [losses, counts, lses] = [0, 1, 2].map(() =>
     Tensor.empty("cross_entropy_rows", [N], "f32"),
   );
+  const spans = Math.ceil(V / SPAN);
+  const params = { n: N, V, ignore: ignoreIndex, spans };
+  const [maxima, sums] = [0, 1].map(() => Tensor.empty("cross_entropy_runs", [N, spans], "f32"));
+  kernel.run("cross_entropy_runs", {
+    tensors: { logits, maxima: maxima!, sums: sums! },
+    params,
+    groups: grid(Math.ceil((N * spans) / 16)),
+  });
   kernel.run("cross_entropy_rows", {
-    tensors: { logits, targets, losses: losses!, counts: counts!, lses: lses! },
-    params: { n: N, V, ignore: ignoreIndex, spans: 0 },
+    tensors: {
+      logits,
+      targets,
+      maxima_in: maxima!,
+      sums_in: sums!,
+      losses: losses!,
+      counts: counts!,
+      lses: lses!,
+    },
+    params,
     groups: grid(Math.ceil(N / 16)),
   });
+  maxima!.dispose();
+  sums!.dispose();
   const fold = { outer: 1, R: N, inner: 1 };
   const count = foldForward(op, "sum", counts!, fold, []);
   if (reduction === "none") return { y: losses!, lse: lses!, count };

@@ -1838,7 +1838,8 @@ fn copy_transpose(t: Thread) {
   "cross_entropy": `// Cross-entropy with log-softmax inside. logits: [N, V], targets: [N].
 //   lse_i = log Σ_v exp(logits_iv)      loss_i = lse_i − logits_i,target      0 where ignored
 //   dlogits_iv = dloss_i · (exp(logits_iv − lse_i) − [v = target])
-// Rows: one thread folds one row. Backward: one thread computes the elements of a row that are 64 apart.
+// Runs: one thread folds the columns of a row that are \`spans\` apart. Rows: one thread joins the runs of a row.
+// Backward: one thread computes the elements of a row that are 64 apart.
 
 override REDUCTION: u32 = 0; // 0 mean, 1 sum, 2 none
 override SPAN: u32 = 1024;
@@ -1847,7 +1848,7 @@ struct Params {
   n: u32,
   V: u32,
   ignore: i32,
-  spans: u32, // workgroups of a row, backward
+  spans: u32, // runs of a row, and its workgroups in backward
 }
 
 @group(0) @binding(0) var<storage> logits: array<f32>;
@@ -1861,7 +1862,33 @@ struct Params {
 @group(0) @binding(8) var<storage, read_write> lses: array<f32>;
 @group(0) @binding(9) var<storage, read_write> y: array<f32>;
 @group(0) @binding(10) var<storage, read_write> dlogits: array<f32>;
+// Of each run of a row: its largest logit, and the sum of exp(logit − largest). [N, spans]
+@group(0) @binding(11) var<storage, read_write> maxima: array<f32>;
+@group(0) @binding(12) var<storage, read_write> sums: array<f32>;
+@group(0) @binding(13) var<storage> maxima_in: array<f32>;
+@group(0) @binding(14) var<storage> sums_in: array<f32>;
 var<immediate> params: Params;
+
+@compute @workgroup_size(16)
+fn cross_entropy_runs(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+  let i = id.y * groups.x * 16u + id.x;
+  let row = i / params.spans;
+  if (row >= params.n) {
+    return;
+  }
+  let first = i % params.spans;
+  let start = row * params.V;
+  var largest = -1e30;
+  for (var v = first; v < params.V; v += params.spans) {
+    largest = max(largest, logits[start + v]);
+  }
+  var sum = 0.0;
+  for (var v = first; v < params.V; v += params.spans) {
+    sum += exp(max(logits[start + v] - largest, -80.0));
+  }
+  maxima[i] = largest;
+  sums[i] = sum;
+}
 
 @compute @workgroup_size(16)
 fn cross_entropy_rows(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
@@ -1869,21 +1896,21 @@ fn cross_entropy_rows(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num
   if (row >= params.n) {
     return;
   }
-  let start = row * params.V;
+  let start = row * params.spans;
   var largest = -1e30;
-  for (var v = 0u; v < params.V; v++) {
-    largest = max(largest, logits[start + v]);
+  for (var s = start; s < start + params.spans; s++) {
+    largest = max(largest, maxima_in[s]);
   }
   var sum = 0.0;
-  for (var v = 0u; v < params.V; v++) {
-    sum += exp(max(logits[start + v] - largest, -80.0));
+  for (var s = start; s < start + params.spans; s++) {
+    sum += sums_in[s] * exp(max(maxima_in[s] - largest, -80.0));
   }
   let all = largest + log(sum);
   lses[row] = all;
   let t = targets[row];
   let counted = t != params.ignore;
   let at = u32(clamp(t, 0, i32(params.V) - 1));
-  losses[row] = select(0.0, all - logits[start + at], counted);
+  losses[row] = select(0.0, all - logits[row * params.V + at], counted);
   counts[row] = select(0.0, 1.0, counted);
 }
 
