@@ -2,10 +2,14 @@
 import type { RunHooks } from "../train/recipe/index.ts";
 import { LateBar } from "./late_bar.ts";
 import type { Bar, Output } from "./output.ts";
-import { bytesText, countText } from "./text.ts";
+import { bytesText, countText, figureText } from "./text.ts";
+import { rateText } from "./train_text.ts";
 
 type Watching = Required<
-  Pick<RunHooks, "onPhase" | "onDownload" | "onLoad" | "onStart" | "onStep" | "onLook">
+  Pick<
+    RunHooks,
+    "onPhase" | "onDownload" | "onLoad" | "onRateStep" | "onStart" | "onStep" | "onLook"
+  >
 >;
 
 export class TrainProgress {
@@ -30,8 +34,15 @@ export class TrainProgress {
       },
       onLoad: ({ bytesDone, bytesTotal }) =>
         this.loading?.update(bytesDone, bytesTotal, sizes(bytesDone, bytesTotal)),
-      onStart: ({ config, valid, parameters }) => {
+      onRateStep: ({ lr, change }, step, steps) =>
+        this.loading?.update(
+          step,
+          steps,
+          `lr ${figureText(lr, 2)}, loss ${change < 0 ? "" : "+"}${change.toFixed(3)}`,
+        ),
+      onStart: ({ config, valid, parameters, found_rate }) => {
         this.end();
+        if (found_rate) output.note(`learning rate ${rateText(found_rate)}`);
         this.held = valid ? `valid ${valid.before.toFixed(3)}` : "";
         output.note(`training ${countText(parameters.trainable)} parameters for ${config.training.steps} steps …`); // biome-ignore format: one line
       },

@@ -22,6 +22,7 @@ function rowsOf(run: RunSummary): [string, string][] {
   const why = endOf(run);
   if (why) rows.push(["ended early", why]);
   rows.push(["trained", `${countText(trainable)} of ${countText(total)} parameters (${figureText(100 * share, 3)} %)`]); // biome-ignore format: one line
+  if (run.found_rate) rows.push(["learning rate", rateText(run.found_rate)]);
   if (valid) rows.push(["validation", validText(valid)]);
   if (general) rows.push(["general text", generalText(general)]);
   if (run.memory) rows.push(["GPU memory", memoryText(run.memory.peak_bytes)]);
@@ -37,6 +38,12 @@ function endOf({ stopped, config: { training } }: RunSummary): string {
   if (stopped === "limit") return "the time was over";
   if (stopped === "aborted") return "interrupted";
   return stopped === "nonFinite" ? "a loss or gradient was not finite; try a lower rate" : "";
+}
+
+/** The rate that a range test found, and why that. */
+export function rateText({ lr, lowest, diverged }: NonNullable<RunSummary["found_rate"]>): string {
+  const rise = diverged === null ? "" : `, and rose again by ${figureText(diverged, 2)}`;
+  return `${figureText(lr)}, found: half of the fall had come; the loss was lowest at ${figureText(lowest, 2)}${rise}`;
 }
 
 const nats = (loss: number | null) => (loss === null ? "?" : figureText(loss));

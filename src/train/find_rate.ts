@@ -14,7 +14,15 @@ import { TrainStep } from "./train_step.ts";
 export interface FindRateOptions
   extends Pick<
     FitOptions,
-    "train" | "parameters" | "batch" | "accumulate" | "weightDecay" | "clip" | "seed" | "signal"
+    | "train"
+    | "parameters"
+    | "optimizer"
+    | "batch"
+    | "accumulate"
+    | "weightDecay"
+    | "clip"
+    | "seed"
+    | "signal"
   > {
   /** First and last rate. Default 1e-6 and 1. */
   low?: number;
@@ -48,15 +56,16 @@ const SMOOTHING = 0.8;
 const [RISEN_SHARE, RISEN_LEAST] = [0.5, 0.2];
 /** A fall by less than this share of the loss is none. */
 const LEAST_FALL = 1e-3;
-/** Which part of the rate at the lowest loss is taken. */
-const FRACTION = 1 / 4;
+/** The rate that is found is the one by which this share of the fall had come. */
+const SHARE = 1 / 2;
 
 /**
  * Learning-rate range test: AdamW steps whose rate rises geometrically, on the rows that training would see,
  * until the loss has risen clearly above its lowest. Looked at is the smoothed difference to the loss of
- * the untouched model on the same rows, for rows differ more than rates do. The rate that is found is a
- * quarter of that at the lowest loss, which lies just below divergence. Parameters, gradients and random
- * state are as before afterwards, to the bit, whatever happens.
+ * the untouched model on the same rows, for rows differ more than rates do. The rate that is found is
+ * the one by which half of the fall had come. It lies well below the lowest loss, whose place on a flat floor
+ * just before divergence is left to noise. Parameters, gradients and random state are as before afterwards,
+ * to the bit, whatever happens.
  * @throws ValueError where an option is out of range, or the loss falls nowhere
  * Source: Smith 2015, "Cyclical learning rates for training neural networks", arXiv 1506.01186, section 3.3.
  */
@@ -68,11 +77,11 @@ export async function findRate(model: CausalLM, options: FindRateOptions): Promi
   checkNumber("findRate", "low", low, low > 0, "above 0");
   checkNumber("findRate", "high", high, high > low, `above low, ${low}`);
   const groups = groupsOf(options.parameters ?? model.trainableParameters(), weightDecay);
-  const parameters = groups.flatMap(({ params }) => [...params]);
   const [random, wasTraining] = [randomState(), model.training];
+  const parameters = groups.flatMap(({ params }) => [...params]);
   const before: Uint8Array<ArrayBuffer>[] = [];
   for (const p of parameters) before.push(await p.rawBytes());
-  const optimizer = new AdamW(groups, { lr: low, weightDecay });
+  const optimizer = options.optimizer ?? new AdamW(groups, { lr: low, weightDecay });
   const step = new TrainStep(model, optimizer, { batch, accumulate, clip, length: train.length });
   const relative = optimizer.groups.map(({ lr }) => lr / optimizer.groups[0]!.lr);
   try {
@@ -146,7 +155,17 @@ class Test {
         hint: "Begin with a lower rate, or take more steps.",
       });
     }
-    const lr = Number((at.lr * FRACTION).toPrecision(2));
+    const lr = Number(this.rateAt(SHARE * at.change).toPrecision(2));
     return { lr, points, lowest: at.lr, diverged };
+  }
+
+  /** The rate at which the change first came to a value, between two points as on a logarithmic scale. */
+  private rateAt(change: number): number {
+    const { points } = this;
+    const i = points.findIndex((point) => point.change <= change);
+    const [before, after] = [points[Math.max(0, i - 1)]!, points[i]!];
+    const isBetween = i > 0 && Number.isFinite(before.change);
+    const part = isBetween ? (before.change - change) / (before.change - after.change) : 1;
+    return before.lr * (after.lr / before.lr) ** part;
   }
 }

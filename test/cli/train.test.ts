@@ -79,6 +79,23 @@ training: { steps: 50, batch: 2, lr: { rslora: 1e-2, full: 1e-3 } }
 );
 
 gpuTest(
+  "--lr auto finds a rate and says so; --resume keeps it",
+  inTiny(async (folder) => {
+    const more = ["--steps", "4", "--lr", "auto", "--batch", "4"];
+    const { code, stdout, stderr } = await inProcess(call(folder, "run", ...more));
+    is(code, 0, stderr);
+    const found =
+      /learning rate +[\d.e-]+, found: half of the fall had come; the loss was lowest at/;
+    match(stdout, found);
+    match(stderr, /finding a learning rate …\n[\s\S]*\nlearning rate [\d.e-]+, found: /);
+    const again = await inProcess(["train", "--resume", "-o", `${folder}/run`]);
+    is(again.code, 0, again.stderr);
+    match(again.stdout, found);
+    not.match(again.stderr, "finding");
+  }),
+);
+
+gpuTest(
   "several methods: a run each, their figures side by side, a tenth of the rate for full",
   inTiny(async (folder) => {
     const methods = ["--method", "lora,full,dora", "--steps", "4"];
@@ -177,7 +194,7 @@ gpuTest(
     const cases: [string[], string | RegExp][] = [
       [["train", "-d", "t", "-o", "o"], "--model must be given, got nothing. Or name a file"],
       [["train", "-m", "m", "-d", "t"], "--out must be given"],
-      [[...good, "--lr", "fast"], 'config: training.lr (--lr) must be a number above 0, got "fast"'],
+      [[...good, "--lr", "fast"], 'config: training.lr (--lr) must be a number above 0, or auto, got "fast"'],
       [[...good, "--lr", "lora=1e-3,fool=1"], /training\.lr \(--lr\) must be of one of lora, dora/],
       [[...good, "--epochs", "1"], "config: training.epochs (--epochs) must be absent where"],
       [[...good, "--set", "training.clipp=1"], "Did you mean training.clip?"],

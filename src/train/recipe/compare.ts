@@ -42,7 +42,7 @@ export interface CompareHooks extends Omit<RunHooks, "base"> {
 /**
  * The configuration of one method out of one for several: its own rate, and without what only others have.
  * `training.lr` may be a rate for each method, `{ lora: 1e-3, full: 1e-4 }`; one rate is that of adapters, of which
- * full fine-tuning gets a tenth where there are several methods.
+ * full fine-tuning gets a tenth where there are several methods. With `auto` each finds its own.
  * @throws ConfigError for rates of methods that there are not
  */
 export function armOf(
@@ -142,5 +142,5 @@ function armSummary(run: RunSummary): Arm {
   const { folder, stopped, steps, parameters, valid, general, memory, step_ms } = run;
   const { method, training } = run.config;
   const figures = { stopped, steps, parameters, valid, general, memory, step_ms };
-  return { method, folder, lr: training.lr!, ...figures, bytes: run.adapter_bytes };
+  return { method, folder, lr: training.lr, ...figures, bytes: run.adapter_bytes };
 }

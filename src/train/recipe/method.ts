@@ -15,7 +15,8 @@ import type { FullConfig, Method } from "./schema.ts";
 export interface Prepared {
   /** Null where the model itself is trained. */
   lora: Lora | null;
-  fit: Pick<FitOptions, "parameters" | "optimizer">;
+  /** What `fit` is to move at a learning rate, of which groups may take a multiple. Made anew by each call. */
+  movedAt: (lr: number) => Promise<Pick<FitOptions, "parameters" | "optimizer">>;
   parameters: { trainable: number; total: number; share: number };
 }
 
@@ -29,25 +30,23 @@ export function sharesBase(method: Method): boolean {
   return !["full", "pissa", "olora"].includes(method);
 }
 
-/**
- * Puts what the method trains into a model.
- * @param lr  learning rate, for groups that learn with a multiple of it
- */
-export async function prepare(model: CausalLM, config: FullConfig, lr: number): Promise<Prepared> {
+/** Puts what the method trains into a model. */
+export async function prepare(model: CausalLM, config: FullConfig): Promise<Prepared> {
   const { method, seed, training } = config;
   manualSeed(seed);
   if (method === "full") return prepareFull(model);
   const make = sharesBase(method) ? addLora : addDecomposedLora;
   const lora = await make(model, loraConfigOf(config));
-  return { lora, fit: await fitOf(lora, method, lr, training), parameters: lora.count() };
+  const movedAt = (lr: number) => movedBy(lora, method, lr, training);
+  return { lora, movedAt, parameters: lora.count() };
 }
 
-async function fitOf(
+async function movedBy(
   lora: Lora,
   method: Method,
   lr: number,
   { loraplus_lr_ratio = 16, weight_decay: weightDecay }: FullConfig["training"],
-): Promise<Prepared["fit"]> {
+): ReturnType<Prepared["movedAt"]> {
   if (method === "lora+") {
     const options = { lr, loraplus_lr_ratio, loraplus_weight_decay: weightDecay };
     return { parameters: loraPlusGroups(lora, options) };
@@ -61,5 +60,9 @@ function prepareFull(model: CausalLM): Prepared {
   toFloat32(model);
   model.requiresGrad(true);
   const total = model.parameters().reduce((sum, p) => sum + p.size, 0);
-  return { lora: null, fit: {}, parameters: { trainable: total, total, share: 1 } };
+  return {
+    lora: null,
+    movedAt: async () => ({}),
+    parameters: { trainable: total, total, share: 1 },
+  };
 }

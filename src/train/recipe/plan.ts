@@ -7,11 +7,16 @@ import type { FullConfig } from "./schema.ts";
 
 type Training = FullConfig["training"];
 
-/** A configuration of which everything is a number. */
+/** A configuration of which everything is a number, but for a rate that is to be found. */
 export interface PlannedConfig extends FullConfig {
   data: FullConfig["data"] & { length: number };
   training: Omit<Training, "epochs"> &
     Required<Pick<Training, "steps" | "lr" | "eval_every" | "checkpoint_every">>;
+}
+
+/** The same with its rate. */
+export interface RatedConfig extends PlannedConfig {
+  training: PlannedConfig["training"] & { lr: number };
 }
 
 const USUAL_EPOCHS = 3;

@@ -7,7 +7,8 @@ import { readJson, writeFileSafely } from "../../tensor/files.ts";
 import type { LoadCounts } from "../data/load.ts";
 import type { Stopped } from "../fit_options.ts";
 import { version } from "../version.ts";
-import type { FullConfig } from "./schema.ts";
+import type { RatedConfig } from "./plan.ts";
+import type { RateFound } from "./rate.ts";
 
 /** Losses in nats per token on what is held out. */
 export interface HeldOut {
@@ -21,7 +22,9 @@ export interface RunSummary {
   /** Where all of the run lies. */
   folder: string;
   /** Resolved: steps, rates and lengths as they were used. */
-  config: FullConfig;
+  config: RatedConfig;
+  /** The range test that found the rate; null where the rate was given. */
+  found_rate: RateFound | null;
   /** What was typed, where it was the command. */
   command: string[] | null;
   /** Of this library. */

@@ -101,8 +101,8 @@ const training = z.strictObject(
     /** Rows per micro-batch, and micro-batches per step. */
     batch: count.default(8),
     accumulate: count.default(1),
-    /** Default: 2e-4, and a tenth of it for `full`. */
-    lr: above.optional(),
+    /** `auto`: what a short range test finds. Default: 2e-4, and a tenth of it for `full`. */
+    lr: z.union([above, z.literal("auto")], `${ABOVE}, or auto`).optional(),
     /** Steps, or where it is below 1 a share of all steps. */
     warmup: notNegative.default(0.03),
     schedule: word(["cosine", "linear", "constant"]).default("cosine"),

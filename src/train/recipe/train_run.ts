@@ -17,8 +17,9 @@ import { configError, type Origin } from "./config_error.ts";
 import { Interrupted } from "./interrupted.ts";
 import { type Prepared, prepare, sharesBase } from "./method.ts";
 import { MetricsFile } from "./metrics_file.ts";
-import { type PlannedConfig, planRun } from "./plan.ts";
+import { type PlannedConfig, planRun, type RatedConfig } from "./plan.ts";
 import { profileEvents, profileStep } from "./profile_step.ts";
+import { type RateHooks, searchRate, withRate } from "./rate.ts";
 import {
   bytesOf,
   median,
@@ -34,15 +35,13 @@ import type { FullConfig, TrainConfig } from "./schema.ts";
 import { withSelfReplay } from "./self_replay.ts";
 
 /** What watches a run, shares things with it, or ends it. */
-export interface RunHooks extends BaseHooks {
+export interface RunHooks extends BaseHooks, RateHooks {
   /** Where the configuration comes from, for messages. */
   origin?: Origin;
   /** What was typed, for the record. */
   command?: readonly string[];
   /** Model, tokenizer and data that runs share. Its model must be that of the configuration. */
   base?: Base;
-  /** Ends training after the step that runs; what there is is saved. */
-  signal?: AbortSignal;
   /** Ends this call earlier, as `limits` of `fit`; the schedule stays. */
   limits?: NonNullable<FitOptions["limits"]>;
   /** Called before the first step, when everything is known but the outcome. */
@@ -133,14 +132,17 @@ class Run {
     this.data = await withSelfReplay(config, this.data, model, hooks.signal);
     const before = await this.heldOutBefore(earlier);
     if (hooks.signal?.aborted) throw new Interrupted();
-    const prepared = await prepare(model, config, config.training.lr);
+    const prepared = await prepare(model, config);
     try {
+      const search = () => searchRate(model, prepared, this.data.train, config, hooks);
+      const rated = await withRate(config, earlier, search);
       this.metrics = await MetricsFile.open(`${config.output}/metrics.jsonl`, earlier !== null);
-      this.summary = this.atStart(prepared, before, earlier);
+      this.summary = { ...this.atStart(prepared, before, earlier), ...rated };
       await writeRun(this.summary);
       hooks.onStart?.(this.summary);
       gpu("trainRun").resetPeak();
-      const result = await fit(model, this.fitOptions(prepared));
+      const moved = await prepared.movedAt(rated.config.training.lr);
+      const result = await fit(model, { ...this.fitOptions(rated.config), ...moved });
       this.summary.memory = peakBytes(earlier?.memory);
       await this.finish(prepared, result);
       return this.summary;
@@ -172,13 +174,12 @@ class Run {
     { parameters }: Prepared,
     before: Awaited<ReturnType<Run["heldOutBefore"]>>,
     earlier: RunSummary | null,
-  ): RunSummary {
+  ): Omit<RunSummary, "config" | "found_rate"> {
     const { config, data, hooks } = this;
     const now = surroundings();
     return {
       ...now,
       folder: config.output,
-      config,
       command: hooks.command ? [...hooks.command] : null,
       started: earlier?.started ?? now.started,
       ...{ ended: null, stopped: null, steps: 0, skipped: 0 },
@@ -193,8 +194,8 @@ class Run {
     };
   }
 
-  private fitOptions(prepared: Prepared): FitOptions {
-    const { config, data, hooks, metrics } = this;
+  private fitOptions(config: RatedConfig): FitOptions {
+    const { data, hooks, metrics } = this;
     const t = config.training;
     const { valid, general } = data;
     const sets = { ...(valid ? { valid } : {}), ...(general ? { general } : {}) };
@@ -202,7 +203,6 @@ class Run {
     const looks = { every: t.eval_every, most, ...(patience ? { patience, minDelta } : {}) };
     const limits = { ...(seconds === undefined ? {} : { seconds }), ...hooks.limits };
     return {
-      ...prepared.fit,
       train: data.train,
       ...{ steps: t.steps, batch: t.batch, accumulate: t.accumulate, lr: t.lr, warmup: t.warmup },
       ...{ schedule: t.schedule, weightDecay: t.weight_decay, clip: t.clip, seed: config.seed },

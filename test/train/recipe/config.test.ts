@@ -84,7 +84,10 @@ test("what is wrong is told by path, with what was expected and what came", () =
       "config: data.replay.share must be a number between 0 and 1, got 1.",
     ],
     [training({ lr: 0 }), "config: training.lr must be a number above 0, got 0."],
-    [training({ lr: "fast" }), 'config: training.lr must be a number above 0, got "fast".'],
+    [
+      training({ lr: "fast" }),
+      'config: training.lr must be a number above 0, or auto, got "fast".',
+    ],
     [training({ steps: 1.5 }), "config: training.steps must be a positive integer, got 1.5."],
     [training({ warmup: -1 }), "config: training.warmup must be a number of at least 0, got -1."],
     [training({ capture: "no" }), 'config: training.capture must be true or false, got "no".'],
