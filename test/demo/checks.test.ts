@@ -31,7 +31,7 @@ const base = (model: LlamaForCausalLM, lora: Lora) => {
   return model.parameters().filter((p) => !own.has(p));
 };
 
-gpuTest("every lora_B moved: not before training, and not where one was left out", async () => {
+gpuTest("T12 every lora_B moved: not before training, and not where one was left out", async () => {
   const { model, lora } = await trained();
   const good = await check.everyBMoved(lora);
   ok(good.good, good.seen);
@@ -80,7 +80,7 @@ gpuTest("adapters alone have gradients: a base tensor with one, an adapter witho
   fresh.model.dispose();
 });
 
-gpuTest("the base's bytes: one that was trained, and a merge that was not undone", async () => {
+gpuTest("T12 the base's bytes: one that was trained, and a merge that was not undone", async () => {
   const { model, lora } = await trained();
   const before = await check.hashOf(base(model, lora));
   const after = () => check.hashOf(base(model, lora));

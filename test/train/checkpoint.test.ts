@@ -73,7 +73,7 @@ gpuTest("a checkpoint holds parameters, moments, best weights and losses, and no
 );
 
 gpuTest(
-  "broken off after any step and gone on with: the same bits as without a break",
+  "T2 broken off after any step and gone on with: the same bits as without a break",
   async () => {
     const expected = await whole();
     for (const breaks of [[1], [2], [5, 6, 7], [3, 11]]) {
@@ -145,7 +145,7 @@ const child = (folder: string, then: string) =>
 
 const LONG = 30;
 
-gpuTest("kill -9 at ten random moments: processes that go on end with the same bits", () =>
+gpuTest("T2 kill -9 at ten random moments: processes that go on end with the same bits", () =>
   inFolder(async (folder) => {
     const other = join(folder, "whole");
     const expected = await tinyRun(other, { steps: LONG });

@@ -1,6 +1,6 @@
 // trainRun: the run's folder, going on with the same bits, sharing a base, and refusing before anything is written.
 import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { equal, is, not, ok } from "uvu/assert";
+import { equal, is, match, not, ok } from "uvu/assert";
 import { loadAdapter } from "../../../src/lora/peft.ts";
 import { fromPretrained } from "../../../src/nn/pretrained.ts";
 import { evaluate } from "../../../src/train/evaluate.ts";
@@ -144,6 +144,16 @@ gpuTest(
         await loadAdapter(model, saved!);
       }
     }
+  }),
+);
+
+gpuTest(
+  "T12 an adapter whose B stayed zero is named in the record",
+  inTiny(async (folder) => {
+    const training = { steps: 2, lr: 1e-46 }; // zero as f32
+    const { notes } = await trainRun(tinyConfig(folder, { training }));
+    is(notes.length, 1);
+    match(notes[0]!, /^lora_B is still zero in 14 layers, such as model\.layers\.0\./);
   }),
 );
 
