@@ -34,12 +34,14 @@ export class TrainProgress {
       },
       onLoad: ({ bytesDone, bytesTotal }) =>
         this.loading?.update(bytesDone, bytesTotal, sizes(bytesDone, bytesTotal)),
-      onRateStep: ({ lr, change }, step, steps) =>
+      onRateStep: ({ lr, change }, step, steps) => {
+        if (step === 1) this.loading = new LateBar(output, "searching");
         this.loading?.update(
           step,
           steps,
           `lr ${figureText(lr, 2)}, loss ${change < 0 ? "" : "+"}${change.toFixed(3)}`,
-        ),
+        );
+      },
       onStart: ({ config, valid, parameters, found_rate }) => {
         this.end();
         if (found_rate) output.note(`learning rate ${rateText(found_rate)}`);

@@ -119,17 +119,25 @@ interface Axis {
   /** Whether the domain may grow to round numbers. */
   nice?: boolean;
   values?: number[];
-  /** As d3 writes it, or "small" for numbers far below 1. */
+  /** As d3 writes it; "small" for numbers far below 1; "power" for logarithms to base ten. */
   format?: string;
 }
 
 /** Zero as 0, all else as 2e-4; of constants alone, for it is run as code. */
 const SMALL = "datum.value === 0 ? '0' : format(datum.value, '~e')";
 
+const POWER = "'1e' + format(datum.value, 'd')";
+
 /** Axes over `x` and `y`. */
 export function axes(x: Axis, y: Axis): Encoding {
   const labels = (format?: string) =>
-    format === "small" ? { labelExpr: SMALL } : format ? { format } : {};
+    format === "small"
+      ? { labelExpr: SMALL }
+      : format === "power"
+        ? { labelExpr: POWER }
+        : format
+          ? { format }
+          : {};
   const axis = ({ title, domain, nice = false, values, format }: Axis) => ({
     type: "quantitative" as const,
     title: title || null,

@@ -4,6 +4,7 @@ import { figures } from "./figure.ts";
 import { memoryFigure, opsFigure } from "./figures/bars.ts";
 import { lossFigure, stepFigures } from "./figures/curves.ts";
 import { planeFigure } from "./figures/forgetting.ts";
+import { rateFigure } from "./figures/range_test.ts";
 import { spectrumFigure } from "./figures/spectrum.ts";
 import { type Finding, findingsOf } from "./findings.ts";
 import { listed, moment } from "./format.ts";
@@ -71,6 +72,7 @@ async function inside(run: Run): Promise<Html> {
   const drawn = [
     await lossFigure([run]),
     ...(await stepFigures([run])),
+    await rateFigure(run),
     await planeFigure([run]),
     await memoryFigure([run]),
     await opsFigure(run),

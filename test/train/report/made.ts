@@ -26,6 +26,8 @@ export interface Made {
   seed?: number;
   peak?: Record<string, number>;
   model?: string;
+  /** Whether the rate was found by a range test. */
+  searched?: boolean;
 }
 
 const MIB = 2 ** 20;
@@ -86,6 +88,17 @@ export function metricsOf(made: Made): Record<string, unknown>[] {
   return lines;
 }
 
+/** A range test: the loss falls, has a floor, and rises; its last point is not finite. */
+export function rangeTest() {
+  const points = Array.from({ length: 33 }, (_, i) => {
+    const lr = 1e-6 * 10 ** (i / 6.5);
+    const change = -1.4 / (1 + (2e-3 / lr) ** 2) + 30 * lr ** 2;
+    return { lr, loss: 3 + change, change };
+  });
+  const last = { lr: 0.12, loss: null, change: null };
+  return { lr: 0.002, lowest: 0.041, diverged: 0.12, points: [...points, last] };
+}
+
 /** run.json that goes with them. */
 export function runJsonOf(
   made: Made,
@@ -99,6 +112,7 @@ export function runJsonOf(
   const full = method === "full";
   return {
     format: 1,
+    ...(made.searched ? { found_rate: rangeTest() } : {}),
     config: {
       model: made.model ?? "example/model-135M",
       output: "out/run",

@@ -57,6 +57,14 @@ test("a run's page has all its parts", async () => {
   ok(page.length < 200_000, `${page.length} bytes`);
 });
 
+test("a range test that found the rate is drawn, up to where it was finite", async () => {
+  const page = await pageOf((folder) => makeRun(folder, { searched: true }));
+  ok(headings(page).includes("Range test"));
+  match(page, "Loss by learning rate: lowest at 0.041, taken 2e-3.");
+  match(page, />1e−4</);
+  not.match(page, /undefined|NaN|\[object|Infinity/);
+});
+
 test("a part without data is left out", async () => {
   const page = await pageOf((folder) => {
     mkdirSync(folder, { recursive: true });

@@ -55,7 +55,7 @@ const LOOK = `(() => {
 
 const PAGES: Readonly<Record<string, (folder: string) => Promise<string[]> | string[]>> = {
   "a run": (folder) => {
-    makeRun(`${folder}/wgsl-r16`, { turns: 200, skipped: [41, 42] });
+    makeRun(`${folder}/wgsl-r16`, { turns: 200, skipped: [41, 42], searched: true });
     return [`${folder}/wgsl-r16`];
   },
   "three runs": (folder) => {
