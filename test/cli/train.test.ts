@@ -87,7 +87,7 @@ gpuTest(
     const found =
       /learning rate +[\d.e-]+, found: half of the fall had come; the loss was lowest at/;
     match(stdout, found);
-    match(stderr, /finding a learning rate …\n[\s\S]*\nlearning rate [\d.e-]+, found: /);
+    match(stderr, /finding a learning rate …\n[\s\S]*learning rate [\d.e-]+, found: /);
     const again = await inProcess(["train", "--resume", "-o", `${folder}/run`]);
     is(again.code, 0, again.stderr);
     match(again.stdout, found);
