@@ -1,4 +1,5 @@
-// Cross-entropy of a linear layer, in chunks. x: [N, d], weight: [V, d], bias: [V], targets: [N].
+// Cross-entropy of a linear layer, in chunks. x: [N, d], weight: [V, d], bias: [V], targets: [N];
+// with a low-rank update s: [N, r], b: [V, r] the logits are x·weightᵀ + bias + s·bᵀ.
 // The logits of a chunk are made, folded, turned into their gradient in place, multiplied out, dropped.
 import { gpu } from "../gpu/device.ts";
 import { ShapeError, ValueError } from "../gpu/errors.ts";
@@ -35,11 +36,21 @@ export interface LinearCrossEntropyPlan {
   softcap: number;
 }
 
+/** What is added to the logits: s·bᵀ. */
+export interface LogitUpdate {
+  /** [N, r] */
+  s: Tensor;
+  /** [V, r] */
+  b: Tensor;
+}
+
 /** Which gradients forward computes on its way. */
 export interface LinearCrossEntropyWanted {
   x: boolean;
   weight: boolean;
   bias: boolean;
+  s: boolean;
+  b: boolean;
 }
 
 export interface LinearCrossEntropyResult {
@@ -47,6 +58,8 @@ export interface LinearCrossEntropyResult {
   dx: Tensor | null;
   dweight: Tensor | null;
   dbias: Tensor | null;
+  ds: Tensor | null;
+  db: Tensor | null;
 }
 
 /** Throws unless shapes, types and targets fit. */
@@ -55,6 +68,7 @@ export function checkLinearCrossEntropy(
   weight: Tensor,
   bias: Tensor | null,
   targets: Tensor,
+  update: LogitUpdate | null,
   { ignoreIndex, softcap }: Pick<LinearCrossEntropyPlan, "ignoreIndex" | "softcap">,
 ): void {
   checkDType(op, "x", x, "f32");
@@ -79,6 +93,14 @@ export function checkLinearCrossEntropy(
   if (bias) {
     checkDType(op, "bias", bias, "f32");
     checkShapeIs(op, "bias", bias, [V], "[V]");
+  }
+  if (update) {
+    const { s, b } = update;
+    checkDType(op, "s", s, "f32");
+    checkDType(op, "b", b, "f32");
+    checkRank(op, "b", b, 2, "[V, r]");
+    checkShapeIs(op, "b", b, [V, Math.max(1, b.shape[1]!)], "[V, r ≥ 1]");
+    checkShapeIs(op, "s", s, [...x.shape.slice(0, -1), b.shape[1]!], "[..., r]");
   }
   checkIds(op, "targets", targets, V, ignoreIndex);
 }
@@ -151,6 +173,7 @@ export function linearCrossEntropyForward(
   weight: Tensor,
   bias: Tensor | null,
   targets: Tensor,
+  update: LogitUpdate | null,
   plan: LinearCrossEntropyPlan,
   wanted: LinearCrossEntropyWanted,
 ): LinearCrossEntropyResult {
@@ -159,10 +182,12 @@ export function linearCrossEntropyForward(
     dx: wanted.x ? zeros(x.shape) : null,
     dweight: wanted.weight ? zeros(weight.shape) : null,
     dbias: wanted.bias && bias ? zeros(bias.shape) : null,
+    ds: wanted.s && update ? zeros(update.s.shape) : null,
+    db: wanted.b && update ? zeros(update.b.shape) : null,
   };
   const losses = Tensor.empty(op, [N], "f32");
   const count = countOf(targets, plan.ignoreIndex);
-  const all = { x, weight, bias, targets, losses, count, ...gradients };
+  const all = { x, weight, bias, targets, update, losses, count, ...gradients };
   for (let start = 0; start < N; start += plan.rows) {
     chunk(all, plan, start, Math.min(start + plan.rows, N));
   }
@@ -175,6 +200,7 @@ interface Everything extends Omit<LinearCrossEntropyResult, "y"> {
   weight: Tensor;
   bias: Tensor | null;
   targets: Tensor;
+  update: LogitUpdate | null;
   losses: Tensor;
   count: Tensor;
 }
@@ -205,11 +231,12 @@ const NO_PARAMS = {
 /** Rows start … end − 1: their losses, and their share of every gradient. */
 function chunk(all: Everything, plan: LinearCrossEntropyPlan, start: number, end: number): void {
   using _ = scope();
-  const { weight, targets, losses, count, dx, dweight, dbias } = all;
+  const { weight, targets, update, losses, count } = all;
   const V = weight.shape[0]!;
   const { blocks, parts, filled } = blocksOf(V, plan.columns);
   const rows = end - start;
   const x = rowsBetween(all.x, start, end); // [rows, d]
+  const s = update && rowsBetween(update.s, start, end); // [rows, r]
   const [maxima, sums] = [0, 1].map(() => Tensor.empty(op, [rows, parts], "f32"));
   const [picked, lse] = [0, 1].map(() => Tensor.empty(op, [rows], "f32"));
   const common = { rows, V, parts, start, ignore: plan.ignoreIndex, cap: plan.softcap };
@@ -218,7 +245,12 @@ function chunk(all: Everything, plan: LinearCrossEntropyPlan, start: number, end
     const { first, columns, runs: S, part } = block;
     const W = rowsBetween(weight, first, first + columns);
     const bias = all.bias && rowsBetween(all.bias, first, first + columns);
-    const logits = matmulForward(x, W, { transposeB: true, ...(bias ? { bias } : {}) });
+    const b = update && rowsBetween(update.b, first, first + columns);
+    const logits = matmulForward(x, W, {
+      transposeB: true,
+      ...(bias ? { bias } : {}),
+      ...(s && b ? { tail: { p: s, q: b, transposeQ: true } } : {}),
+    });
     const launch = {
       params: { ...common, first, columns, S, part },
       constants: { CAP },
@@ -236,7 +268,7 @@ function chunk(all: Everything, plan: LinearCrossEntropyPlan, start: number, end
         picked: picked!,
       },
     });
-    return { W, logits, launch, first, end: first + columns };
+    return { W, b, logits, launch, first, end: first + columns };
   });
   kernel.run("linear_cross_entropy_rows", {
     tensors: { targets, maxima_in: maxima!, sums_in: sums!, picked_in: picked!, lse: lse!, losses },
@@ -244,25 +276,50 @@ function chunk(all: Everything, plan: LinearCrossEntropyPlan, start: number, end
     constants: { CAP },
     groups: grid(Math.ceil(rows / 16)),
   });
-  if (!dx && !dweight && !dbias) return;
-  for (const { W, logits, launch, first, end: last } of made) {
+  if (!(all.dx || all.dweight || all.dbias || all.ds || all.db)) return;
+  for (const { W, b, logits, launch, first, end: last } of made) {
     kernel.run("linear_cross_entropy_gradient", {
       ...launch,
       tensors: { targets, lse_in: lse!, count, dlogits: logits },
       constants: { CAP, MEAN: Number(plan.reduction === "mean") },
       bytes: 2 * logits.bytes,
     });
-    if (dx) matmulForward(logits, W, { into: rowsBetween(dx, start, end) });
-    if (dweight) {
-      matmulForward(logits, x, { transposeA: true, into: rowsBetween(dweight, first, last) });
-    }
-    if (dbias) {
-      const sum = foldForward(op, "sum", logits, { outer: 1, R: rows, inner: last - first }, [
-        last - first,
-      ]);
-      accumulate(rowsBetween(dbias, first, last), sum);
-    }
+    const part = (of: Tensor | null, from: number, to: number) => of && rowsBetween(of, from, to);
+    addGradients(
+      { dlogits: logits, x, W, s, b },
+      {
+        dx: part(all.dx, start, end),
+        dweight: part(all.dweight, first, last),
+        dbias: part(all.dbias, first, last),
+        ds: part(all.ds, start, end),
+        db: part(all.db, first, last),
+      },
+    );
   }
+}
+
+interface Factors {
+  dlogits: Tensor;
+  x: Tensor;
+  W: Tensor;
+  s: Tensor | null;
+  b: Tensor | null;
+}
+
+/** What the logits of some rows and columns add to the gradients. A product with r columns is computed transposed. */
+function addGradients(
+  { dlogits, x, W, s, b }: Factors,
+  { dx, dweight, dbias, ds, db }: Omit<LinearCrossEntropyResult, "y">,
+): void {
+  if (dx) matmulForward(dlogits, W, { into: dx });
+  if (dweight) matmulForward(dlogits, x, { transposeA: true, into: dweight });
+  if (dbias) {
+    const [R, inner] = dlogits.shape as [number, number];
+    accumulate(dbias, foldForward(op, "sum", dlogits, { outer: 1, R, inner }, [inner]));
+  }
+  const all = { transposeA: true, transposeY: true };
+  if (ds && b) matmulForward(b, dlogits, { ...all, transposeB: true, into: ds });
+  if (db && s) matmulForward(s, dlogits, { ...all, into: db });
 }
 
 /** g · dy, the gradient for a loss whose own gradient is dy []; in place where nobody else needs g. */

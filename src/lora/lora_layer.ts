@@ -14,11 +14,13 @@ import {
 import { DTypeError, GradError, ValueError } from "../gpu/errors.ts";
 import { loraMergeInto } from "../kernels/lora_merge.ts";
 import { SharingModule } from "../nn/beside.ts";
+import type { HeadModule, PlainHead } from "../nn/causal_lm.ts";
 import { Conv1D, Embedding, type Linear } from "../nn/layers.ts";
 import type { AnyModule, Module } from "../nn/module.ts";
 import { isQuantized } from "../tensor/quantized.ts";
 import { scope, scoped } from "../tensor/scope.ts";
 import type { Tensor } from "../tensor/tensor.ts";
+import { adaptedHead } from "./adapted_head.ts";
 import type { CompleteLoraConfig } from "./config.ts";
 import { addMagnitude, gainOf } from "./dora.ts";
 import { type LayerSizes, LoraWeights } from "./lora_weights.ts";
@@ -32,7 +34,7 @@ interface Original {
   bias: Tensor | null;
 }
 
-export class LoraLayer extends SharingModule {
+export class LoraLayer extends SharingModule implements HeadModule {
   base_layer: Linear | Conv1D | Embedding;
   /** By the names of the adapters. */
   readonly adapters = new Map<string, LoraWeights>();
@@ -126,6 +128,10 @@ export class LoraLayer extends SharingModule {
     if (!update || others.length > 0 || this.base_layer instanceof Embedding) return null;
     if (update.lora_magnitude_vector || update.lora_bias) return null;
     return this.productWith(update, this.baseBias, update.dropout);
+  }
+
+  asHead(): PlainHead | null {
+    return adaptedHead(this, this.switches);
   }
 
   private productWith(update: LoraWeights, bias: Tensor | null, p: number): LoraLinearLayer {

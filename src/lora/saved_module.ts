@@ -1,5 +1,6 @@
 // SavedModule: a layer of which adapters have full copies (PEFT's modules_to_save).
 import { ValueError } from "../gpu/errors.ts";
+import { type HeadModule, type PlainHead, plainHeadOf } from "../nn/causal_lm.ts";
 import { Conv1D, Embedding, LayerNorm, Linear, RMSNorm } from "../nn/layers.ts";
 import { type AnyModule, Module } from "../nn/module.ts";
 import { parameter } from "../tensor/create.ts";
@@ -19,7 +20,7 @@ function copyOf(layer: AnyModule): AnyModule {
   return copy;
 }
 
-export class SavedModule extends Module<unknown[]> {
+export class SavedModule extends Module<unknown[]> implements HeadModule {
   /** The layer of the base, frozen. */
   original_module: AnyModule;
   /** The copies by the names of their adapters. */
@@ -74,6 +75,11 @@ export class SavedModule extends Module<unknown[]> {
     const { active, enabled, rows } = this.switches;
     const name = rows ? undefined : active.find((adapter) => this.copies.has(adapter));
     return name !== undefined && enabled ? this.copies.get(name)! : this.original_module;
+  }
+
+  /** As an output head: what computes now, which may be trained. */
+  asHead(): PlainHead | null {
+    return plainHeadOf(this.current, this.weight);
   }
 
   forward(...args: unknown[]): Tensor {

@@ -128,6 +128,7 @@ export function strengthAt(
 export function planOf(model: AnyModule, config: CompleteLoraConfig): Plan {
   const modules = baseModules(model);
   const saved = savedModules(modules, config);
+  checkNotAdapted(model, saved.keys());
   const excluded = excluder(config);
   const meant = targetMatcher(modules, config);
   const targets = new Map<string, Target>();
@@ -220,6 +221,17 @@ function savedModules(
   }
   for (const [path, module] of saved) SavedModule.check(path, module);
   return saved;
+}
+
+/** Throws ValueError where another adapter adds to a layer that is to be copied: one of them would be lost. */
+function checkNotAdapted(model: AnyModule, saved: Iterable<string>): void {
+  for (const path of saved) {
+    const module = model.module(path);
+    if (!(module instanceof LoraLayer)) continue;
+    const got = `${path}, to which ${[...module.adapters.keys()].join(", ")} adds`;
+    const expected = "made of names of modules that no other adapter targets";
+    throw new ValueError({ op: "lora", arg: "modules_to_save", expected, got });
+  }
 }
 
 function leafNames(modules: ReadonlyMap<string, AnyModule>): Set<string> {

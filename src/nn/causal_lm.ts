@@ -7,7 +7,7 @@ import { format } from "../tensor/shape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { type CacheShape, KVCache } from "./kv_cache.ts";
 import { Linear } from "./layers.ts";
-import { Module } from "./module.ts";
+import { type AnyModule, Module } from "./module.ts";
 
 /** Sizes that generation and training need to know. */
 export interface LMSizes {
@@ -29,18 +29,26 @@ export interface RowLayout {
   starts?: Tensor;
 }
 
-/** What `logits` computes with: cap(x·weightᵀ + bias). weight: [V, D], bias: [V] or null. */
+/** What `logits` computes with: cap(x·weightᵀ + bias + update). weight: [V, D], bias: [V] or null. */
 export interface PlainHead {
   weight: Tensor;
   bias: Tensor | null;
+  /** Low-rank factors s [..., r] and b [V, r] for what the head is given: s·bᵀ is added. */
+  update?: (hidden: Tensor) => { s: Tensor; b: Tensor };
   /** Logits l become cap·tanh(l/cap); 0 or absent: they stay as they are. */
   softcap?: number;
 }
 
-/** A head that is a plain linear layer, or tied to the embedding's weights; null of any other. */
-export function plainHeadOf(head: Module | null, tied: Tensor): PlainHead | null {
+/** A module that knows what it computes with as an output head; null where that is more than a plain head does. */
+export interface HeadModule {
+  asHead(): PlainHead | null;
+}
+
+/** A head that is one product, under an adapter or not, or tied to the embedding's weights; null of any other. */
+export function plainHeadOf(head: AnyModule | null, tied: Tensor): PlainHead | null {
   if (!head) return { weight: tied, bias: null };
-  return head instanceof Linear ? { weight: head.weight, bias: head.bias } : null;
+  if (head instanceof Linear) return { weight: head.weight, bias: head.bias };
+  return "asHead" in head ? (head as unknown as HeadModule).asHead() : null;
 }
 
 export abstract class CausalLM extends Module<[ids: Tensor, cache?: KVCache, layout?: RowLayout]> {
@@ -78,8 +86,8 @@ export abstract class CausalLM extends Module<[ids: Tensor, cache?: KVCache, lay
   abstract logits(hidden: Tensor): Tensor;
 
   /**
-   * The output head where `logits` does no more than multiply by its weights, and perhaps cap the result,
-   * so that `loss` need not build the logits; null where it does more, under an adapter say.
+   * The output head where `logits` does no more than multiply by its weights, add a low-rank update, and
+   * perhaps cap the result, so that `loss` need not build the logits; null where it does more.
    */
   protected abstract plainHead(): PlainHead | null;
 
@@ -120,12 +128,13 @@ export abstract class CausalLM extends Module<[ids: Tensor, cache?: KVCache, lay
    * @param targets  [B, T], as for `loss`
    */
   headLoss(hidden: Tensor, targets: Tensor): Tensor {
-    const head = this.plainHead();
-    if (head) {
-      const { weight, bias, softcap = 0 } = head;
-      return linearCrossEntropy(hidden, weight, bias, targets, { softcap });
-    }
     return scoped(() => {
+      const head = this.plainHead();
+      if (head) {
+        const { weight, bias, softcap = 0 } = head;
+        const update = head.update?.(hidden) ?? null;
+        return linearCrossEntropy(hidden, weight, bias, targets, { softcap, update });
+      }
       const n = targets.size;
       const logits = reshape(this.logits(hidden), [n, this.sizes.vocabSize]);
       return crossEntropy(logits, reshape(targets, [n]));

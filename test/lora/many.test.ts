@@ -103,7 +103,7 @@ for (const base of ["llama-tiny", "gpt2-tiny"]) {
   }
 }
 
-/** Adapters of their own rank, alpha, dropout, seed and rate; one of them has an embedding. */
+/** Adapters of their own rank, alpha, dropout, seed and rate; one of them has an embedding and the head. */
 const TRIALS: Record<string, { config: LoraConfig; seed: number; lr: number; clip: number }> = {
   a: { config: CONFIGS.a!, seed: 11, lr: 1e-2, clip: 1 },
   c: { config: CONFIGS.c!, seed: 12, lr: 3e-2, clip: 0.5 },
@@ -112,20 +112,12 @@ const TRIALS: Record<string, { config: LoraConfig; seed: number; lr: number; cli
     config: {
       r: 3,
       lora_dropout: 0.2,
-      target_modules: ["embed_tokens", "wte", "q_proj", "c_fc"],
+      target_modules: ["embed_tokens", "wte", "q_proj", "c_fc", "lm_head"],
     },
     ...{ seed: 14, lr: 1e-2, clip: 1 },
   },
 };
 const [STEPS, ROWS] = [6, 4];
-
-/** Where the sums need not be equal to the bit, one of them has the head too, whose logits are whole then. */
-function trialOf(name: string, T: number) {
-  const { config, ...trial } = TRIALS[name]!;
-  if (name !== "e" || T === 8) return { config, ...trial };
-  const target_modules = [...(config.target_modules as string[]), "lm_head"];
-  return { config: { ...config, target_modules }, ...trial };
-}
 
 interface Trained {
   losses: number[];
@@ -136,7 +128,7 @@ const valuesOf = async (list: readonly Tensor[]) =>
   (await Promise.all(list.map((p) => p.data()))) as Float32Array[];
 
 async function trainAlone(base: string, name: string, T: number): Promise<Trained> {
-  const { config, seed, lr, clip } = trialOf(name, T);
+  const { config, seed, lr, clip } = TRIALS[name]!;
   const model = await load(base);
   manualSeed(seed);
   const lora = addLora(model, config, name);
@@ -165,7 +157,7 @@ async function trainSideBySide(
   const model = await load(base);
   let lora: Lora | null = null;
   for (const name of Object.keys(TRIALS)) {
-    const { seed, config } = trialOf(name, T);
+    const { seed, config } = TRIALS[name]!;
     manualSeed(seed);
     if (lora) lora.addAdapter(name, config);
     else lora = addLora(model, config, name);
@@ -425,6 +417,14 @@ gpuTest("M4: names, switching, deleting; state is restored whatever happens", as
   refused(
     () => lora.withAdapterNames(["q_proj", "a"], () => 0),
     "got q_proj, with modules_to_save",
+  );
+  refused(
+    () => lora.addAdapter("up", { modules_to_save: ["0.mlp.up_proj"] }),
+    "modules_to_save must be made of names of modules that no other adapter targets, got model.layers.0.mlp.up_proj, to which a adds",
+  );
+  refused(
+    () => lora.addAdapter("head", { target_modules: ["lm_head"] }),
+    "target_modules must be made of names of linear layers and embeddings, got lm_head, a SavedModule",
   );
   lora.addAdapter("with_bias", { bias: "all" });
   refused(

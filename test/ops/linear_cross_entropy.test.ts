@@ -150,6 +150,73 @@ gpuTest(
   },
 );
 
+/** Rows of a beside those of b. */
+function beside(a: ArrayLike<number>, b: ArrayLike<number>, rows: number): Float64Array {
+  const [m, n] = [a.length / rows, b.length / rows];
+  return Float64Array.from({ length: rows * (m + n) }, (_, i) => {
+    const [row, column] = [Math.floor(i / (m + n)), i % (m + n)];
+    return column < m ? a[row * m + column]! : b[row * n + column - m]!;
+  });
+}
+
+/** Columns from … to − 1 of a matrix. */
+function columnsOf(a: Float64Array, rows: number, from: number, to: number): Float64Array {
+  const width = a.length / rows;
+  return a.filter((_, i) => i % width >= from && i % width < to);
+}
+
+for (const softcap of [0, 3]) {
+  gpuTest(
+    `linear_cross_entropy: a low-rank update, capped at ${softcap}, against float64`,
+    async () => {
+      for (const [N, d, V, r, options] of [
+        [3, 4, 6, 1, {}],
+        [70, 16, 259, 5, { rows: 64, columns: 128 }],
+        [130, 12, 384, 16, { rows: 64, columns: 256 }],
+        [65, 8, 200, 64, {}],
+      ] as [number, number, number, number, LinearCrossEntropyOptions][]) {
+        // x·Wᵀ + s·bᵀ = [x s]·[W b]ᵀ
+        const sizes = { N, d: d + r, V, cap: softcap };
+        const targets = someTargets(N, V);
+        const check = () =>
+          checkOp({
+            name: `linear_cross_entropy [${N}, ${d}] · [${V}, ${d}] and rank ${r}`,
+            run: (x, W, bias, s, b) => {
+              const update = { s: s!, b: b! };
+              const all = { ...options, softcap, update };
+              return linearCrossEntropy(x!, W!, bias!, tensor(targets), all);
+            },
+            inputs: [
+              { shape: [N, d], values: randomValues(N * d, 5, 2) },
+              { shape: [V, d], grad: false },
+              { shape: [V] },
+              { shape: [N, r] },
+              { shape: [V, r] },
+            ],
+            forward: (x, W, bias, s, b) =>
+              reference.linearCrossEntropy(
+                beside(x!, s!, N),
+                beside(W!, b!, V),
+                bias!,
+                targets,
+                sizes,
+              ),
+            backward: (dy, x, W, bias, s, b) => {
+              const [both, wide] = [beside(x!, s!, N), beside(W!, b!, V)];
+              const g = reference.linearCrossEntropyBackward(dy, both, wide, bias!, targets, sizes);
+              const [dx, ds] = [columnsOf(g.dx, N, 0, d), columnsOf(g.dx, N, d, d + r)];
+              return [dx, null, g.dbias, ds, columnsOf(g.dW, V, d, d + r)];
+            },
+            K: V + d + r,
+          });
+        await check();
+        setKernelPath("plain");
+        await check().finally(() => setKernelPath("auto"));
+      }
+    },
+  );
+}
+
 gpuTest("linear_cross_entropy: f16 and bf16 heads give what their values in f32 give", async () => {
   const [N, d, V] = [70, 32, 200];
   const targets = tensor(someTargets(N, V));
@@ -284,6 +351,7 @@ gpuTest("linear_cross_entropy: errors come before anything is allocated", () => 
   const far = tensor(Int32Array.of(0, 6));
   const negative = tensor(Int32Array.of(-1, -100));
   const [half, wide, none] = [zeros([2, 4], "f16"), zeros([2, 5]), zeros([0, 4])];
+  const [s, u, flat] = [zeros([2, 3]), zeros([6, 3]), zeros([6, 0])];
   const before = theGpu().stats().buffersLive;
   const refused = (call: () => unknown, name: string, text: string) =>
     throwsLike(call, name, `linear_cross_entropy: ${text}`);
@@ -303,6 +371,14 @@ gpuTest("linear_cross_entropy: errors come before anything is allocated", () => 
   refused(() => run(W, W, null, ids), "ShapeError", "targets must be [...] = [6], got [2]");
   refused(() => run(x, W, null, far), "ValueError", "targets must be in [0, 5], got 6");
   refused(() => run(x, W, null, negative), "ValueError", "targets must be in [0, 5], got -1");
+  const odd = (s: Tensor, b: Tensor, name: string, text: string) =>
+    refused(() => run(x, W, null, ids, { update: { s, b } }), name, text);
+  odd(half, u, "DTypeError", "s must be f32, got f16");
+  odd(s, half, "DTypeError", "b must be f32, got f16");
+  odd(s, b, "ShapeError", "b must be [V, r], got [6]");
+  odd(s, s, "ShapeError", "b must be [V, r ≥ 1] = [6, 3], got [2, 3]");
+  odd(s, flat, "ShapeError", "b must be [V, r ≥ 1] = [6, 1], got [6, 0]");
+  odd(x, u, "ShapeError", "s must be [..., r] = [2, 3], got [2, 4]");
   const bad = (options: LinearCrossEntropyOptions, text: string) =>
     refused(() => run(x, W, null, ids, options), "ValueError", text);
   bad({ rows: 63 }, "rows must be a positive multiple of 64, got 63");

@@ -13,12 +13,16 @@ const rule = op("dropout", {
  * counter from `manualSeed`'s stream and made again in backward; the CPU and every GPU draw alike.
  * @param x  [...] of f32
  * @param p  probability of dropping, in [0, 1]
- * @param options  `training: false` makes it the identity, as p = 0 does
+ * @param options  `training: false` makes it the identity, as p = 0 does; `key`: one that was drawn already
  * @throws DTypeError, ValueError
  * @see Srivastava et al. 2014, JMLR 15; Salmon et al. 2011 for the generator
  */
-export function dropout(x: Tensor, p: number, options: { training?: boolean } = {}): Tensor {
+export function dropout(
+  x: Tensor,
+  p: number,
+  options: { training?: boolean; key?: Key } = {},
+): Tensor {
   checkProbability("dropout", "p", p);
   if (p === 0 || options.training === false) return x;
-  return rule(x, p, nextKey());
+  return rule(x, p, options.key ?? nextKey());
 }

@@ -4,6 +4,7 @@ import {
   checkLinearCrossEntropy,
   type LinearCrossEntropyPlan,
   type LinearCrossEntropyWanted,
+  type LogitUpdate,
   linearCrossEntropyBackward,
   linearCrossEntropyChunk,
   linearCrossEntropyForward,
@@ -12,7 +13,7 @@ import { kernelPath } from "../../kernels/path.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import { gradEnabled } from "../graph.ts";
 import { op } from "../op.ts";
-import { div, mul } from "./binary.ts";
+import { add, div, mul } from "./binary.ts";
 import { crossEntropy } from "./cross_entropy.ts";
 import { linear } from "./linear.ts";
 import { reshape } from "./reshape.ts";
@@ -23,17 +24,20 @@ const rule = op("linear_cross_entropy", {
     x: Tensor,
     weight: Tensor,
     bias: Tensor | null,
+    s: Tensor | null,
+    b: Tensor | null,
     targets: Tensor,
     plan: LinearCrossEntropyPlan,
     wanted: LinearCrossEntropyWanted,
   ) => {
     const flat = targets.view([targets.size]);
-    const made = linearCrossEntropyForward(rowsOf(x), weight, bias, flat, plan, wanted);
-    const { y, dx, dweight, dbias } = made;
-    return [y, { dx: dx?.view(x.shape), dweight, dbias }];
+    const update = s && b && { s: rowsOf(s), b };
+    const made = linearCrossEntropyForward(rowsOf(x), weight, bias, flat, update, plan, wanted);
+    const { y, dx, dweight, dbias, ds, db } = made;
+    return [y, { dx: dx?.view(x.shape), dweight, dbias, ds: s && ds?.view(s.shape), db }];
   },
-  backward: (dy, { dx, dweight, dbias }, _needs, last) =>
-    [dx, dweight, dbias].map((g) => g && linearCrossEntropyBackward(dy, g, last)),
+  backward: (dy, { dx, dweight, dbias, ds, db }, _needs, last) =>
+    [dx, dweight, dbias, ds, db].map((g) => g && linearCrossEntropyBackward(dy, g, last)),
 });
 
 export interface LinearCrossEntropyOptions {
@@ -43,6 +47,8 @@ export interface LinearCrossEntropyOptions {
   reduction?: "mean" | "sum";
   /** Logits l become cap·tanh(l/cap), as in Gemma 2. Default 0: they stay as they are. */
   softcap?: number;
+  /** A low-rank update, s [..., r] and b [V, r] of f32: the logits are x·weightᵀ + bias + s·bᵀ. Default: none. */
+  update?: LogitUpdate | null;
   /** Rows of logits that are made at once, a multiple of 64. Default: as many logits as x has elements. */
   rows?: number;
   /** Columns of logits that are made at once, a multiple of 128, or V. Default: V, where a binding holds it. */
@@ -68,20 +74,29 @@ export function linearCrossEntropy(
   targets: Tensor,
   options: LinearCrossEntropyOptions = {},
 ): Tensor {
-  const { ignoreIndex = -100, reduction = "mean", softcap = 0 } = options;
-  checkLinearCrossEntropy(x, weight, bias, targets, { ignoreIndex, softcap });
+  const { ignoreIndex = -100, reduction = "mean", softcap = 0, update = null } = options;
+  checkLinearCrossEntropy(x, weight, bias, targets, update, { ignoreIndex, softcap });
   if (kernelPath() === "plain") {
-    const whole = reshape(linear(x, weight, bias), [targets.size, weight.shape[0]!]);
+    const plain = linear(x, weight, bias);
+    const all = update ? add(plain, linear(update.s, update.b)) : plain;
+    const whole = reshape(all, [targets.size, weight.shape[0]!]);
     const logits = softcap > 0 ? mul(tanh(div(whole, softcap)), softcap) : whole;
     return crossEntropy(logits, reshape(targets, [targets.size]), { ignoreIndex, reduction });
   }
   const [V, d] = weight.shape as [number, number];
-  const chunk = linearCrossEntropyChunk(targets.size, d, V, weight.bytes);
+  const { s = null, b = null } = update ?? {};
+  const chunk = linearCrossEntropyChunk(targets.size, d, V, Math.max(weight.bytes, b?.bytes ?? 0));
   const plan = { ignoreIndex, reduction, softcap, ...chunk };
   if (options.rows !== undefined) plan.rows = options.rows;
   if (options.columns !== undefined) plan.columns = options.columns;
   checkChunk(plan.rows, plan.columns, V);
   const wants = (t: Tensor | null) => gradEnabled() && Boolean(t?.requiresGrad);
-  const wanted = { x: wants(x), weight: wants(weight), bias: wants(bias) };
-  return rule(x, weight, bias, targets, plan, wanted);
+  const wanted = {
+    x: wants(x),
+    weight: wants(weight),
+    bias: wants(bias),
+    s: wants(s),
+    b: wants(b),
+  };
+  return rule(x, weight, bias, s, b, targets, plan, wanted);
 }
