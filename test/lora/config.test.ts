@@ -1,9 +1,16 @@
 // LoraConfig against PEFT: which layers, ranks and scales it means, and what is refused.
 import { readFileSync } from "node:fs";
 import { equal, is, ok } from "uvu/assert";
-import { completeConfig, type LoraConfig, scaleOf } from "../../src/lora/config.ts";
+import {
+  completeConfig,
+  DEFAULTS,
+  type LoraConfig,
+  scaleOf,
+  UNSUPPORTED,
+} from "../../src/lora/config.ts";
 import { addLora, planAdapter } from "../../src/lora/lora.ts";
 import { nearest } from "../../src/lora/nearest.ts";
+import { configFrom } from "../../src/lora/peft_config.ts";
 import { fullMatch, toPython } from "../../src/lora/python_regex.ts";
 import { fromPretrained } from "../../src/nn/pretrained.ts";
 import { manualSeed } from "../../src/tensor/philox.ts";
@@ -113,6 +120,33 @@ gpuTest("errors name the field, what is allowed and what is near", async () => {
   );
   model.dispose();
 });
+
+/** The keys that PEFT 0.21 writes. */
+const WRITTEN = Object.keys(
+  JSON.parse(readFileSync(fixtureFolder("peft-llama-tiny/adapter_config.json"), "utf8")),
+);
+
+gpuTest(
+  "each field that PEFT writes is supported, says nothing of the result, or is refused by name",
+  () => {
+    const silent = ["auto_mapping", "inference_mode", "peft_type", "peft_version"];
+    const beside = ["megatron_core", "qalora_group_size"]; // of fields that are refused
+    const odd: Record<string, unknown> = { ensure_weight_tying: true, use_qalora: true };
+    const refused: string[] = [];
+    for (const key of WRITTEN) {
+      if (silent.includes(key) || key in DEFAULTS) continue;
+      const value = beside.includes(key) ? "megatron" : (odd[key] ?? { any: 1 });
+      const json = { peft_type: "LORA", target_modules: ["q_proj"], [key]: value };
+      if (beside.includes(key)) configFrom("f", json);
+      else throwsLike(() => configFrom("f", json), "FormatError", `loadAdapter: f: ${key} must be`);
+      if (!beside.includes(key)) refused.push(key);
+    }
+    equal([...refused, ...beside].sort(), Object.keys(UNSUPPORTED).sort());
+    const text = readFileSync(new URL("../../docs/lora.md", import.meta.url), "utf8");
+    const listed = WRITTEN.filter((key) => !text.includes(`\`${key}\``));
+    equal(listed, [], "fields that docs/lora.md passes over");
+  },
+);
 
 gpuTest("a model of a family without a default must be told", async () => {
   const model = await load("llama-tiny");
