@@ -1,10 +1,10 @@
 // `lowrank merge`: adapters become part of a model's weights.
 import type { Command } from "commander";
 import { init } from "../gpu/device.ts";
-import type { MergeCertificate } from "../lora/certificate.ts";
 import { COMBINATIONS, type CombinationType } from "../lora/combine.ts";
 import type { WeightType } from "../nn/fit_checkpoint.ts";
 import {
+  type FolderCertificate,
   type MergeToFolderOptions,
   mergeToFolder,
   type WeightedFolder,
@@ -22,6 +22,7 @@ const EXAMPLES = examples({
     "in half the bytes, rounded once",
   "lowrank merge -m models/base -a out/a:0.7 -a out/b:0.3 -o models/both": "two adapters, weighted: exactly the sum of their updates", // biome-ignore format: one line
   "lowrank merge -m models/base -a out/a -a out/b -o models/both --combination ties --density 0.5": "by another rule of PEFT's", // biome-ignore format: one line
+  "lowrank merge -m models/base-nf4 -a out/run -o models/mine --dtype bf16": "QLoRA's usual end: into the dequantised weights that it was trained beside", // biome-ignore format: one line
   "lowrank merge -m models/large -a out/run -o models/mine --stream --no-certificate": "a model larger than memory", // biome-ignore format: one line
 });
 
@@ -33,6 +34,7 @@ interface Options {
   combination?: CombinationType;
   density?: number;
   svdRank?: number;
+  requantize?: boolean;
   stream?: boolean;
   certificate: boolean;
   overwrite?: boolean;
@@ -55,6 +57,7 @@ export function addMerge(program: Command): void {
     .option("--combination <type>", `how several become one: ${COMBINATIONS.join(", ")} (default: cat, exactly their sum)`, oneOf("--combination", COMBINATIONS)) // biome-ignore format: one line
     .option("--density <share>", "of the types that prune: the share of values that stay", number("--density")) // biome-ignore format: one line
     .option("--svd-rank <r>", "of svd and …_svd: the rank", number("--svd-rank"))
+    .option("--requantize", "of a quantised base: rounds the sum to its type again, and says how much of the adapter that lost") // biome-ignore format: one line
     .option("--stream", "one tensor after the other, in the memory of the largest; one adapter of weight 1") // biome-ignore format: one line
     .option("--no-certificate", "compares no logits, for which the models are loaded")
     .option("--overwrite", "replaces a model's folder that is there")
@@ -76,8 +79,9 @@ async function merge(output: Output, options: Options): Promise<void> {
     weight: asked[i]!.weight,
   }));
   await init();
-  const { dtype, combination, density, svdRank, stream, certificate: certify, overwrite } = options;
-  const given = { dtype, combination, density, svdRank, stream, certify, overwrite };
+  const { certificate: certify, dtype, combination, density, svdRank, requantize } = options;
+  const { stream, overwrite } = options;
+  const given = { dtype, combination, density, svdRank, requantize, stream, certify, overwrite };
   const set = Object.entries(given).filter(([, value]) => value !== undefined);
   const certificate = await mergeToFolder(found.model, adapters, options.out, {
     ...(Object.fromEntries(set) as MergeToFolderOptions),
@@ -93,7 +97,7 @@ export function weighted(text: string): { source: string; weight: number } {
   return source === undefined ? { source: text, weight: 1 } : { source, weight: Number(weight) };
 }
 
-function mergedText(out: string, certificate: MergeCertificate | null): string {
+function mergedText(out: string, certificate: FolderCertificate | null): string {
   if (!certificate) return `Merged into ${out}, without a certificate.`;
   const { maxLogitDifference, maxLogit, probe, layers, adapters } = certificate;
   const bounds = Object.entries(layers).sort(([, a], [, b]) => b.bound - a.bound);
@@ -106,6 +110,16 @@ function mergedText(out: string, certificate: MergeCertificate | null): string {
   if (worst) {
     const [path, { bound, dtype }] = worst;
     lines.push(`Of ${bounds.length} layers the widest bound is that of ${path} (${dtype}): an error of at most ${figureText(bound, 3)}·‖x‖.`); // biome-ignore format: one line
+  }
+  const { requantized: lost } = certificate;
+  if (lost) {
+    const [kept, layers] = [(100 * lost.kept).toFixed(0), Object.keys(lost.layers).length];
+    lines.push(
+      `Rounded to ${lost.type} again: ${kept} % of the update is left in ${layers} layers, beside an error of ${figureText(lost.error, 3)} times its size.`, // biome-ignore format: one line
+    );
+    lines.push(`The adapter moves logits by at most ${figureText(lost.maxLogitUpdate, 3)}; of that, the written model is off by at most ${figureText(maxLogitDifference, 3)}.`); // biome-ignore format: one line
+    if (lost.error > 1)
+      lines.push("There is more error than update: use --dtype, or the adapter beside its base.");
   }
   return lines.join("\n");
 }

@@ -200,7 +200,8 @@ export class LoraLayer extends SharingModule implements HeadModule {
         expected: "f32, f16 or bf16",
         got: `${weight.dtype}, to which it would be rounded`,
       };
-      const hint = "Save the adapter, and merge it into a base that was loaded without `quantize`.";
+      const hint =
+        "Save the adapter, and merge it into a base that was loaded without `quantize`, or with `dtype` from a quantised folder.";
       throw new DTypeError({ op: "merge", arg: `the weight of ${path}`, ...facts, hint });
     }
     if (this.baseBias || !this.active.some((update) => update.lora_bias)) return;

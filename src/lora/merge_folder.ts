@@ -41,6 +41,11 @@ export async function mergeFolder(base: string, adapter: string, out: string): P
     });
   }
   const config = await readJson(`${base}/config.json`);
+  if (config.quantization_config) {
+    const facts = { expected: "of weights that are not quantised", got: "quantization_config" };
+    const hint = "Load it with `dtype`, merge, and save it with `savePretrained`.";
+    throw new ValueError({ op: "mergeFolder", arg: base, ...facts, hint });
+  }
   const model = withEmptyWeights(() => modelFromConfig(config, `${base}/config.json`));
   const checkpoint = await Checkpoint.open(base);
   let lora: Lora | null = null;

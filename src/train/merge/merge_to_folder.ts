@@ -21,6 +21,7 @@ import { readJson, writeFileSafely } from "../../tensor/files.ts";
 import { scope } from "../../tensor/scope.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import { checkOut, swapIn, temporaryFolder } from "../out_folder.ts";
+import { requantize, type Survival, widen } from "./requantize.ts";
 
 export interface WeightedFolder {
   name: string;
@@ -38,6 +39,11 @@ export interface MergeToFolderOptions {
   density?: number;
   /** Of `svd` and `…_svd`: the rank. */
   svdRank?: number;
+  /**
+   * Into quantised weights: rounds the sum to their type again, which may lose much of the update; the certificate
+   * says how much. Without it such a base needs `dtype`, into which it is dequantised. Default false.
+   */
+  requantize?: boolean;
   /** One tensor after the other, in the memory of the largest: for a model that does not fit. Default false. */
   stream?: boolean;
   /** Compares logits of the written model and of the unmerged one, for which both are loaded. Default true. */
@@ -45,6 +51,14 @@ export interface MergeToFolderOptions {
   /** Replaces a model's folder that is there. Default false. */
   overwrite?: boolean;
   onPhase?: (phase: string) => void;
+}
+
+/** A certificate, and of a merge into quantised weights what it lost. */
+export interface FolderCertificate extends MergeCertificate {
+  requantized?: Survival & {
+    /** The largest change of a logit that the adapters make; `maxLogitDifference` beside it is what of it is wrong. */
+    maxLogitUpdate: number;
+  };
 }
 
 const op = "merge";
@@ -57,7 +71,8 @@ const PROBE = [2, 32] as const;
  * @param base  folder of the model
  * @returns the certificate, which lies in the folder too: `maxLogitDifference` is measured on the model as it was
  *   written and loaded again; null without `certify`
- * @throws ValueError for options and adapters that do not go together, an `out` that is there, and quantised weights;
+ * @throws ValueError for options and adapters that do not go together, an `out` that is there, and quantised weights
+ *   without `dtype` and `requantize`;
  *   FormatError where an adapter does not fit the base
  */
 export async function mergeToFolder(
@@ -65,12 +80,12 @@ export async function mergeToFolder(
   adapters: readonly WeightedFolder[],
   out: string,
   options: MergeToFolderOptions = {},
-): Promise<MergeCertificate | null> {
+): Promise<FolderCertificate | null> {
   const { stream = false, certify = true, overwrite = false, onPhase } = options;
   await check(base, adapters, out, options);
   const temporary = temporaryFolder(out);
   try {
-    let certificate: MergeCertificate | null = null;
+    let certificate: FolderCertificate | null = null;
     if (stream) {
       onPhase?.("merging tensor by tensor");
       await mergeFolder(base, adapters[0]!.folder, temporary);
@@ -96,7 +111,13 @@ async function check(
   base: string,
   adapters: readonly WeightedFolder[],
   out: string,
-  { stream = false, overwrite = false, dtype }: MergeToFolderOptions,
+  {
+    stream = false,
+    certify = true,
+    overwrite = false,
+    dtype,
+    requantize = false,
+  }: MergeToFolderOptions,
 ): Promise<void> {
   if (adapters.length === 0) refuse("adapters", "at least one", "none");
   const odd = adapters.find(({ weight }) => !Number.isFinite(weight));
@@ -107,9 +128,19 @@ async function check(
   }
   checkOut(op, out, [base, ...adapters.map(({ folder }) => folder)], overwrite);
   const { quantization_config: quantised } = await readJson(`${base}/config.json`);
-  if (quantised === undefined || quantised === null) return;
+  if (quantised === undefined || quantised === null) {
+    if (requantize)
+      refuse("requantize", "false, for a base whose weights are not quantised", "true");
+    return;
+  }
+  if (stream) refuse("stream", "false, for a base whose weights are quantised", "true");
+  if (requantize && !certify) refuse("certify", "true, with requantize", "false");
+  if (requantize && dtype) refuse("requantize", "false, with a dtype", "true");
+  if (requantize || dtype) return;
   const hint =
-    "Rounding the sum to so few bits loses the adapter. Merge into the model as it was before.";
+    "Rounding the sum to so few bits loses most of the adapter. Merge into the model as it was before it was " +
+    "quantised, or with dtype f32, f16 or bf16 into the dequantised weights; with requantize the sum is rounded, " +
+    "and the certificate says what that lost.";
   refuse(base, "a model whose weights are not quantised", "one with quantization_config", hint);
 }
 
@@ -132,25 +163,31 @@ async function mergeLoaded(
   adapters: readonly WeightedFolder[],
   folder: string,
   options: MergeToFolderOptions,
-): Promise<MergeCertificate | null> {
-  const { dtype, certify = true, onPhase } = options;
+): Promise<FolderCertificate | null> {
+  const { dtype, certify = true, requantize: isRounded = false, onPhase } = options;
   onPhase?.("loading");
   using model = await fromPretrained(base, { dtype: dtype ? "f32" : "auto" });
   model.requiresGrad(false);
+  const widened = isRounded ? widen(model) : null;
+  const plain = widened && certify ? await logitsOf(model) : null;
   const lora = await loadAll(model, adapters, options);
   onPhase?.("merging");
   const before = certify ? await logitsOf(model) : null;
   const certificate = await certified(lora, model);
   lora.unmerge();
   lora.mergeAndUnload(); // an embedding that is the head too gets a head of its own
+  const survival = widened && (await requantize(model, widened));
   await savePretrained(model, folder, dtype ? { dtype } : {});
   await copyOthers(base, folder, false);
   if (!before) return null;
   const names = adapters.map(({ name, weight }) => (weight === 1 ? name : `${name}:${weight}`));
   // Bounds are of the types that were merged in; a type that is rounded to afterwards has others.
-  const layers = dtype === undefined || dtype === "f32" ? certificate.layers : {};
+  const layers = !survival && (dtype === undefined || dtype === "f32") ? certificate.layers : {};
   const moved = await movedBy(before, folder, onPhase);
-  return { ...certificate, adapters: names, layers, ...moved };
+  const merged = { ...certificate, adapters: names, layers, ...moved };
+  if (!survival || !plain) return merged;
+  const maxLogitUpdate = differenceOf(plain, before).maxLogitDifference;
+  return { ...merged, requantized: { ...survival, maxLogitUpdate } };
 }
 
 async function certified(lora: Lora, model: CausalLM): Promise<MergeCertificate> {
@@ -213,7 +250,10 @@ async function movedBy(
   onPhase?.("checking what was written");
   if (!existsSync(`${folder}/config.json`)) refuse(folder, "written", "no config.json");
   using model = await fromPretrained(folder);
-  const after = await logitsOf(model);
+  return differenceOf(before, await logitsOf(model));
+}
+
+function differenceOf(before: Float32Array, after: Float32Array) {
   let [maxLogitDifference, maxLogit] = [0, 0];
   for (const [i, v] of before.entries()) {
     maxLogitDifference = Math.max(maxLogitDifference, Math.abs(v - after[i]!));
