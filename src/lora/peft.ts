@@ -12,14 +12,10 @@ import { format, type Shape, sameShape } from "../tensor/shape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { convertedConfig, convertedPair } from "./convert.ts";
 import { checkNoAdapters, Lora, type Planned, planAdapter } from "./lora.ts";
-import type { LoraLayer } from "./lora_layer.ts";
-import { CONFIG_FILE, configFrom, configText } from "./peft_config.ts";
+import { CONFIG_FILE, configFrom, configText, PREFIX } from "./peft_config.ts";
+import { baseWeights, checkExtras, extrasOf, repeatedNames } from "./peft_extras.ts";
 
-const PREFIX = "base_model.model.";
 export const WEIGHTS_FILE = "adapter_model.safetensors";
-
-/** Names of embeddings whose base PEFT saves beside their adapter. */
-const SAVED_EMBEDDINGS = ["embed_tokens", "lm_head"];
 
 /** Where a layer's tensors stand in the file. */
 function namesOf(path: string, isEmbedding: boolean) {
@@ -52,18 +48,6 @@ export function peftStateDict(lora: Lora, name = lora.activeAdapters[0]!): Recor
   }
   for (const [path, t] of lora.biases(name)) state[PREFIX + path] = t;
   return state;
-}
-
-/** The bases of embedding layers that go into the file, as in PEFT where their names are listed. */
-function savedBases(lora: Lora, name: string): Record<string, Tensor> {
-  const { target_modules: names } = lora.config(name);
-  if (!Array.isArray(names) || !SAVED_EMBEDDINGS.some((n) => names.includes(n))) return {};
-  const heads = [...lora.layers].filter(([path]) =>
-    SAVED_EMBEDDINGS.includes(path.split(".").pop()!),
-  );
-  return Object.fromEntries(
-    heads.map(([path, layer]) => [`${PREFIX}${path}.base_layer.weight`, layer.weight]),
-  );
 }
 
 export interface SaveAdapterOptions {
@@ -105,7 +89,7 @@ export async function saveAdapter(
     const state = {
       ...peftStateDict(lora, name),
       ...(convert ? convertedState(lora, name) : {}),
-      ...(saveEmbeddingLayers ? savedBases(lora, name) : {}),
+      ...extrasOf(lora, name, saveEmbeddingLayers !== false),
     };
     await saveSafetensors(`${own}/${WEIGHTS_FILE}`, state, { format: "pt" });
     await writeFileSafely(`${own}/${CONFIG_FILE}`, configText(lora, name, config, base));
@@ -200,6 +184,7 @@ export async function readAdapter(
   const planned = planAdapter(model, config);
   const expected = expectedShapes(model, planned);
   const bases = baseWeights(model, planned);
+  const repeated = repeatedNames(bases);
   const problems: string[] = [];
   for (const [name, shape] of expected) {
     const entry = entries.get(name);
@@ -207,17 +192,13 @@ export async function readAdapter(
     else problems.push(...misfit(name, entry, shape));
   }
   for (const [name, entry] of entries) {
-    const base = bases.get(name);
-    if (base) problems.push(...misfit(name, entry, base.shape));
+    const extra = bases.get(name)?.shape ?? expected.get(repeated.get(name) ?? "");
+    if (extra) problems.push(...misfit(name, entry, extra));
     else if (!expected.has(name)) problems.push(`unknown ${name}`);
   }
   if (problems.length > 0) throw refusal(folder, config.base_model_name_or_path, problems);
   const state = await loadSafetensors(file);
-  await checkBases(file, options.compareBases === false ? new Map() : bases, state);
-  for (const name of bases.keys()) {
-    state.get(name)?.dispose();
-    state.delete(name);
-  }
+  await checkExtras(file, bases, state, options.compareBases !== false);
   return { planned, state };
 }
 
@@ -252,42 +233,6 @@ function refusal(folder: string, base: string | null, problems: readonly string[
   return new FormatError(
     `loadAdapter: the adapter in ${folder} does not fit the model: ${shown}${more}.${made} Nothing was changed.`,
   );
-}
-
-/** Weights of the base that a file may hold: those of adapted embeddings and heads. */
-function baseWeights(model: AnyModule, { plan }: Planned): Map<string, Tensor> {
-  const found = new Map<string, Tensor>();
-  for (const path of plan.targets.keys()) {
-    if (!SAVED_EMBEDDINGS.includes(path.split(".").pop()!)) continue;
-    found.set(`${PREFIX}${path}.base_layer.weight`, (model.module(path) as LoraLayer).weight);
-  }
-  return found;
-}
-
-/** Throws FormatError where a file brings a base that is not the model's, and frees what was read. */
-async function checkBases(
-  file: string,
-  bases: ReadonlyMap<string, Tensor>,
-  state: Map<string, Tensor>,
-): Promise<void> {
-  for (const [name, own] of bases) {
-    const t = state.get(name);
-    if (!t) continue;
-    const same = equalBytes(
-      await noGrad(() => cast(t, own.dtype)).rawBytes(),
-      await own.rawBytes(),
-    );
-    state.delete(name);
-    t.dispose();
-    if (same) continue;
-    for (const other of state.values()) other.dispose();
-    const facts = { arg: `${name} in ${file}`, expected: "the model's own weights", got: "others" };
-    throw new FormatError({ op: "loadAdapter", ...facts, hint: "Was it made for another base?" });
-  }
-}
-
-function equalBytes(a: Uint8Array, b: Uint8Array): boolean {
-  return a.length === b.length && a.every((v, i) => v === b[i]);
 }
 
 /** Puts a read adapter in, with its values. */

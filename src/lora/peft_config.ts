@@ -14,6 +14,8 @@ import type { LoraLayer } from "./lora_layer.ts";
 import { toPython } from "./python_regex.ts";
 
 export const CONFIG_FILE = "adapter_config.json";
+/** Before the path of a module, in the names of tensors. */
+export const PREFIX = "base_model.model.";
 
 /** Fields that say where an adapter comes from, and nothing of what it computes. */
 const PROVENANCE = ["auto_mapping", "inference_mode", "peft_type", "peft_version"];

@@ -19,6 +19,8 @@ const ids = () => tensor(new Int32Array([3, 1, 4, 1, 5, 9]), [1, 6]);
 const A = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight";
 const B = "base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight";
 
+const LN_F = "base_model.model.transformer.ln_f";
+
 /** A copy of a fixture's folder, to be spoiled. */
 async function copyOf(name: string): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), "lowrank-"));
@@ -159,6 +161,20 @@ const SPOILED: readonly Spoiled[] = [
       ),
     fixture: "peft-llama-head",
     parts: ["must be the model's own weights, got others. Was it made for another base?"],
+  },
+  {
+    what: "a bias that stands twice, with other numbers",
+    spoil: (f) => rewrite(f, (s) => Object.assign(s, { [`${LN_F}.modules_to_save.bias`]: zeros([32]) })), // biome-ignore format: one line
+    fixture: "peft-gpt2-bias-all-save",
+    base: "gpt2-tiny",
+    parts: [`${LN_F}.modules_to_save.bias in `, `must be ${LN_F}.bias, got others`],
+  },
+  {
+    what: "a bias of another base",
+    spoil: (f) => rewrite(f, (s) => Object.assign(s, { [`${LN_F}.original_module.bias`]: zeros([32]) })), // biome-ignore format: one line
+    fixture: "peft-gpt2-bias-all-save",
+    base: "gpt2-tiny",
+    parts: [`${LN_F}.original_module.bias in `, "must be the model's own weights, got others"],
   },
 ];
 
