@@ -10,12 +10,14 @@ import { addInspect } from "./inspect.ts";
 import { addMerge } from "./merge.ts";
 import { addQuantize } from "./quantize.ts";
 import { addReport } from "./report.ts";
+import { addSuggest } from "./suggest.ts";
 import { addSweep } from "./sweep.ts";
 import { addTrain } from "./train.ts";
 
 /** Each puts one command into the program. In the order of `lowrank --help`. */
 const COMMANDS: readonly ((program: Command) => void)[] = [
   addDoctor,
+  addSuggest,
   addTrain,
   addSweep,
   addEval,

@@ -102,6 +102,40 @@ export interface LoadProgress {
  *   the device cannot hold; ValueError for a quantisation that there is not, or of what is not finite
  */
 export async function fromPretrained(folder: string, options: LoadOptions = {}): Promise<CausalLM> {
+  const { model } = await planned(folder, options, async ({ model, checkpoint, sources }) => {
+    await checkFits(sources);
+    model.loadStateDict(await readAll(checkpoint, sources, options.onProgress));
+  });
+  return model;
+}
+
+/**
+ * The model of a folder with empty weights, and the bytes that each of them would take. None is read.
+ * @throws as `fromPretrained`, but for what the device can hold
+ */
+export async function outlinePretrained(
+  folder: string,
+  options: Pick<LoadOptions, "dtype" | "quantize"> = {},
+): Promise<{ model: CausalLM; bytes: ReadonlyMap<string, number> }> {
+  const { model, result } = await planned(folder, options, async ({ sources }) =>
+    Array.from(sources, ([path, { bytes }]) => [path, bytes] as const),
+  );
+  return { model, bytes: new Map(result) };
+}
+
+/** A folder's model with empty weights, and where they would come from. */
+interface Planned {
+  model: CausalLM;
+  checkpoint: Checkpoint;
+  sources: ReadonlyMap<string, Source>;
+}
+
+/** Plans a model, and does something with the plan while its files are open. */
+async function planned<T>(
+  folder: string,
+  options: LoadOptions,
+  use: (plan: Planned) => Promise<T>,
+): Promise<{ model: CausalLM; result: T }> {
   const { quantize } = options;
   checkQuantize(quantize);
   const from = `${folder}/config.json`;
@@ -117,12 +151,10 @@ export async function fromPretrained(folder: string, options: LoadOptions = {}):
       const packed = packedLayers(model, names, matrices);
       const sources = matchCheckpoint(model.stateDict(), names, checkpoint, packed, dtype);
       quantizeLayers(model, sources, options);
-      await checkFits(sources);
-      model.loadStateDict(await readAll(checkpoint, sources, options.onProgress));
+      return { model, result: await use({ model, checkpoint, sources }) };
     } finally {
       await checkpoint.close();
     }
-    return model;
   } catch (error) {
     model.dispose();
     throw error;

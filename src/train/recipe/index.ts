@@ -1,5 +1,8 @@
 // Training runs from a configuration: `import { trainRun } from "lowrank/recipe"`. Node only; needs zod, and yaml for
 // files.
+
+export { type Suggestion, type SuggestOptions, suggest } from "../suggest/suggest.ts";
+export { writeConfigFile } from "../suggest/write_config.ts";
 export { Base, type BaseHooks } from "./base.ts";
 export { type Arm, armOf, type CompareHooks, type Comparison, compareMethods } from "./compare.ts";
 export { ConfigError, type Origin } from "./config_error.ts";

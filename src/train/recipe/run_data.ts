@@ -104,7 +104,8 @@ async function loadOptions(
   return { train, length, long: way, learn, turns, skipBad, splitSeed };
 }
 
-async function areTexts(paths: readonly string[]): Promise<boolean> {
+/** Whether all files are plain text. */
+export async function areTexts(paths: readonly string[]): Promise<boolean> {
   const files = (await Promise.all(paths.map(dataFiles))).flat();
   return files.every((file) => !/\.(jsonl|ndjson|json)$/i.test(file));
 }
