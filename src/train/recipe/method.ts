@@ -17,7 +17,8 @@ export interface Prepared {
   lora: Lora | null;
   /** What `fit` is to move at a learning rate, of which groups may take a multiple. Made anew by each call. */
   movedAt: (lr: number) => Promise<Pick<FitOptions, "parameters" | "optimizer">>;
-  parameters: { trainable: number; total: number; share: number };
+  /** What is trained; LoRA-FA freezes a part when it is asked what to move. */
+  count: () => { trainable: number; total: number; share: number };
 }
 
 /** Learning rate where none is given: about ten times higher with adapters (Schulman et al. 2025, LoRA Without Regret). */
@@ -38,7 +39,7 @@ export async function prepare(model: CausalLM, config: FullConfig): Promise<Prep
   const make = sharesBase(method) ? addLora : addDecomposedLora;
   const lora = await make(model, loraConfigOf(config));
   const movedAt = (lr: number) => movedBy(lora, method, lr, training);
-  return { lora, movedAt, parameters: lora.count() };
+  return { lora, movedAt, count: () => lora.count() };
 }
 
 async function movedBy(
@@ -63,6 +64,6 @@ function prepareFull(model: CausalLM): Prepared {
   return {
     lora: null,
     movedAt: async () => ({}),
-    parameters: { trainable: total, total, share: 1 },
+    count: () => ({ trainable: total, total, share: 1 }),
   };
 }

@@ -136,12 +136,12 @@ class Run {
     try {
       const search = () => searchRate(model, prepared, this.data.train, config, hooks);
       const rated = await withRate(config, earlier, search);
+      const moved = await prepared.movedAt(rated.config.training.lr);
       this.metrics = await MetricsFile.open(`${config.output}/metrics.jsonl`, earlier !== null);
       this.summary = { ...this.atStart(prepared, before, earlier), ...rated };
       await writeRun(this.summary);
       hooks.onStart?.(this.summary);
       gpu("trainRun").resetPeak();
-      const moved = await prepared.movedAt(rated.config.training.lr);
       const result = await fit(model, { ...this.fitOptions(rated.config), ...moved });
       this.summary.memory = peakBytes(earlier?.memory);
       await this.finish(prepared, result);
@@ -171,7 +171,7 @@ class Run {
   }
 
   private atStart(
-    { parameters }: Prepared,
+    { count }: Prepared,
     before: Awaited<ReturnType<Run["heldOutBefore"]>>,
     earlier: RunSummary | null,
   ): Omit<RunSummary, "config" | "found_rate"> {
@@ -183,7 +183,7 @@ class Run {
       command: hooks.command ? [...hooks.command] : null,
       started: earlier?.started ?? now.started,
       ...{ ended: null, stopped: null, steps: 0, skipped: 0 },
-      parameters,
+      parameters: count(),
       ...{ memory: null, step_ms: null, tokens_per_second: null, saved: null, adapter_bytes: null },
       valid: before.valid,
       general: before.general,

@@ -104,6 +104,7 @@ gpuTest(
   "every method trains, moves every layer, and leaves no tensor behind",
   inTiny(async (folder) => {
     let live: number | null = null;
+    const trained = new Map<string, number>();
     for (const method of METHODS) {
       const output = `${folder}/${method}`;
       const change: Change = { method, output, training: { steps: 3, checkpoint_every: 0 } };
@@ -111,6 +112,7 @@ gpuTest(
       ok(valid!.after! < valid!.before, `${method}: ${JSON.stringify(valid)}`);
       equal(notes, [], method);
       is(parameters.share === 1, method === "full");
+      trained.set(method, parameters.trainable);
       is(existsSync(`${output}/checkpoint`), false);
       using model = await fromPretrained(method === "full" ? saved! : tinyConfig(folder).model);
       if (method !== "full") await loadAdapter(model, saved!);
@@ -122,6 +124,7 @@ gpuTest(
       live ??= theGpu().stats().tensorsLive;
       is(theGpu().stats().tensorsLive, live, method);
     }
+    ok(trained.get("lora-fa")! < trained.get("lora")!, "LoRA-FA's A is counted as frozen");
   }),
 );
 
