@@ -1,5 +1,6 @@
 // What `lowrank suggest` prints.
 import type { Suggestion } from "../train/recipe/index.ts";
+import { bitsText } from "../train/suggest/capacity.ts";
 import { bytesText, countText, figureText, pairs } from "./text.ts";
 import { commandsText, quoted } from "./train_text.ts";
 
@@ -37,12 +38,8 @@ function factsOf({
     ["rows", `${countText(data.rows)} of ${data.length} tokens to train on; ${held}`],
     ["steps", `${countText(steps)} of ${countText(rowsPerStep)} ${rowsPerStep === 1 ? "row" : "rows"}`],
     ["memory", `about ${bytesText(total)}${limit} (${by.join(", ")})${full}`],
-    ["room", `${bits(capacity.adapter)}, at 2 bits a parameter; the text says about ${bits(capacity.data)}`],
+    ["room", `${bitsText(capacity.adapter)}, at 2 bits a parameter; the text says about ${bitsText(capacity.data)}`],
   ]; // biome-ignore format: a table
-}
-
-function bits(n: number): string {
-  return n < 1e6 ? `${figureText(n / 1e3, 2)} kbit` : `${figureText(n / 1e6, 2)} Mbit`;
 }
 
 /** Settings in three columns: key, value, reason. */

@@ -7,6 +7,12 @@ const BITS_PER_BYTE = 1;
 /** An adapter with so many times the room that the data needs can learn it by heart. */
 const AMPLE = 4;
 
+/** `90 bit`, `320 kbit`, `2.7 Mbit`. */
+export function bitsText(bits: number): string {
+  const at = Math.min(3, Math.max(0, Math.floor(Math.log10(Math.max(bits, 1)) / 3)));
+  return `${Number((bits / 1000 ** at).toPrecision(2))} ${["", "k", "M", "G"][at]}bit`;
+}
+
 export interface Capacity {
   /** Bits of the text that is learnt, each token counted once, as far as training gets. */
   data: number;

@@ -130,8 +130,8 @@ async function fitInto(
   const why = "so that a step fits the memory";
   if (room.batch !== batch) {
     chosen.add({ key: "training.batch", value: room.batch, why });
-    const value = room.accumulate;
-    chosen.add({ key: "training.accumulate", value, why: `keeps ${batch * accumulate} rows a step` }); // biome-ignore format: one line
+    const { accumulate: value } = room;
+    chosen.add({ key: "training.accumulate", value, why: `${batch * accumulate} rows a step` });
   }
   if (room.base_dtype !== base_dtype) {
     chosen.add({ key: "base_dtype", value: room.base_dtype, why: `${why}: the base in 4 bits` });
@@ -143,12 +143,14 @@ async function fitInto(
 /** Batch and epochs for the rows that there are, within what the memory has room for. */
 function addSteps(chosen: Chosen, config: () => FullConfig, data: RunData, room: Fitted) {
   const [batch, epochs] = stepChoices(data.own.count, data.valid !== null);
-  if (Number(batch!.value) < room.batch * room.accumulate) {
-    // Few rows: what a step has need not be kept.
-    const value = Math.min(room.batch, Number(batch!.value));
-    chosen.add({ ...batch!, value });
-    if (room.accumulate > 1) chosen.add({ ...batch!, key: "training.accumulate", value: 1 });
-  } else if (room.accumulate === 1) chosen.add(batch!);
+  const wanted = Number(batch!.value);
+  const value = Math.min(wanted, room.batch);
+  if (room.accumulate === 1 || value < room.batch) chosen.add({ ...batch!, value });
+  if (room.accumulate > 1) {
+    const rows = Math.min(wanted, room.batch * room.accumulate);
+    const micro = Math.ceil(rows / value);
+    chosen.add({ key: "training.accumulate", value: micro, why: `${rows} rows a step` });
+  }
   if (!chosen.isGiven("training.steps")) chosen.add(epochs!);
   return planRun(config(), data);
 }

@@ -1,6 +1,7 @@
 // What one should know before training, in sentences.
 import { formatBytes } from "../../gpu/memory.ts";
 import type { FullConfig } from "../recipe/schema.ts";
+import { bitsText } from "./capacity.ts";
 import type { Suggestion } from "./suggest.ts";
 
 /** With fewer rows held out, their loss says little. */
@@ -35,7 +36,7 @@ function capacityWarning(
   { method, lora }: FullConfig,
 ): string[] {
   const what = method === "full" ? "the model" : "the adapter";
-  const sizes = `the text says about ${bits(data)}, ${what} has room for about ${bits(adapter)} (2 a parameter)`;
+  const sizes = `the text says about ${bitsText(data)}, ${what} has room for about ${bitsText(adapter)} (2 a parameter)`;
   if (verdict === "ample") {
     return [
       `${sizes}: it can learn the text by heart. Look often and stop early; more text helps more than any setting`,
@@ -49,11 +50,6 @@ function capacityWarning(
       ? `r ${r} would have it (with a lower rate), or --method full`
       : "a rank that has it would be no low rank: --method full has more";
   return [`${sizes}: it cannot learn all of it. ${way}`];
-}
-
-function bits(n: number): string {
-  const [value, unit] = n < 1e6 ? [n / 1e3, "kbit"] : [n / 1e6, "Mbit"];
-  return `${Number(value.toPrecision(2))} ${unit}`;
 }
 
 /** What may be added. */

