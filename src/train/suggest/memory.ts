@@ -53,7 +53,7 @@ export async function trainedSizes(folder: string, config: FullConfig): Promise<
     const decoder = decoderOf(model);
     const { layers, width, inner } = decoder;
     const base = sum(model.parameters().map(({ size }) => size));
-    const held = sum(bytes.values());
+    const held = method === "full" ? 4 * base : sum(bytes.values());
     const adapter = method === "full" ? null : adapterSizes(model, config, decoder);
     const trainable = adapter?.trainable ?? base;
     return {

@@ -40,6 +40,7 @@ export interface Suggestion {
     /** Rows to train on, and those that are held out. */
     rows: number;
     heldOut: number | null;
+    /** Samples that lose their end. */
     truncated: number;
   };
   /** Optimiser steps, and how many rows each has. */
@@ -90,7 +91,7 @@ export async function suggest(raw: object, options: SuggestOptions = {}): Promis
       length: data.length,
       rows: data.own.count,
       heldOut: data.valid?.count ?? null,
-      truncated: data.counts.long,
+      truncated: config().data.long === "truncate" ? data.counts.long : 0,
     },
     steps,
     rowsPerStep,

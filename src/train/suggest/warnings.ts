@@ -20,7 +20,7 @@ export function warningsOf(
           `only ${rowsText(data.heldOut)} held out, so that the loss on them is rough; data.valid may name a file`,
         ]
       : []),
-    ...(data.truncated > 0 && config.data.long === "truncate"
+    ...(data.truncated > 0
       ? [`${data.truncated} samples are longer than a row and lose their end`]
       : []),
     ...(memory.fits
