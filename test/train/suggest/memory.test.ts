@@ -32,14 +32,8 @@ const FAMILIES: Readonly<Record<string, () => CausalLM>> = {
 
 /** What is trained. */
 const CASES: Readonly<Record<string, readonly Partial<TrainConfig>[]>> = {
-  gpt2: [{}, { method: "full" }, { lora: { r: 8, target_modules: ["c_attn"] } }],
-  llama: [
-    {},
-    { method: "full" },
-    { method: "dora" },
-    { method: "lora-fa", base_dtype: "nf4" },
-    { lora: { r: 8, target_modules: ["q_proj", "v_proj"] } },
-  ],
+  gpt2: [{}, { lora: { r: 8, target_modules: ["c_attn"] } }],
+  llama: [{ method: "full" }, { method: "dora" }, { method: "lora-fa", base_dtype: "nf4" }],
 };
 
 const text = new Windows(
@@ -47,14 +41,14 @@ const text = new Windows(
   LENGTH,
 );
 
-/** Bytes above those before, and parameters, of two steps. */
+/** Bytes above those before, and parameters, of a step. */
 async function taken(folder: string, config: FullConfig) {
   const before = theGpu().stats().bytesLive;
   using model = await fromPretrained(folder, heldAs(config.base_dtype));
   const { movedAt, count } = await prepare(model, config);
   const moved = await movedAt(1e-3);
   theGpu().resetPeak();
-  await fit(model, { ...moved, train: text, steps: 2, batch: BATCH, lr: 1e-3, capture: false });
+  await fit(model, { ...moved, train: text, steps: 1, batch: BATCH, lr: 1e-3, capture: false });
   return { bytes: theGpu().memory().total.peak - before, ...count() };
 }
 
