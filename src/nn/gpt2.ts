@@ -1,6 +1,15 @@
 // GPT-2 (Radford et al. 2019): learned positions, LayerNorm before each part, GELU, tied output
 // weights. Modules are named as in Hugging Face Transformers; weights of Conv1D are [in, out].
-import { add, attention, linear, maximum, reshape, slice, sub } from "../autograd/ops/index.ts";
+import {
+  add,
+  attention,
+  chunk,
+  linear,
+  maximum,
+  reshape,
+  slice,
+  sub,
+} from "../autograd/ops/index.ts";
 import { arange } from "../tensor/create.ts";
 import { scoped } from "../tensor/scope.ts";
 import type { Tensor } from "../tensor/tensor.ts";
@@ -50,9 +59,8 @@ class GPT2Attention extends Module<[Tensor, Context]> {
     const [B, T, D] = x.shape as [number, number, number];
     const { heads, scales } = this.spec;
     const qkv = this.c_attn.call(x); // [B, T, 3·D]
-    const part = (i: number) =>
-      reshape(slice(qkv, 2, i * D, (i + 1) * D), [B, T, heads, D / heads]);
-    const [q, k, v] = [part(0), part(1), part(2)];
+    const parts = chunk(qkv, 3, 2).map((part) => reshape(part, [B, T, heads, D / heads]));
+    const [q, k, v] = parts as [Tensor, Tensor, Tensor];
     const past = cache?.append(this.index, k, v) ?? { k, v, keys: T };
     const scale = scales[this.index]!;
     const y = attention(q, past.k, past.v, { scale, starts, keys: past.keys });

@@ -1,6 +1,8 @@
 import { equal, is } from "uvu/assert";
+import { backward } from "../../src/autograd/backward.ts";
 import { concat } from "../../src/autograd/ops/concat.ts";
 import { broadcastTo, permute, transpose } from "../../src/autograd/ops/copy.ts";
+import { add, mul, sum } from "../../src/autograd/ops/index.ts";
 import { reshape, squeeze, unsqueeze } from "../../src/autograd/ops/reshape.ts";
 import { chunk, slice, split } from "../../src/autograd/ops/slice.ts";
 import { copyInto } from "../../src/kernels/copy.ts";
@@ -166,6 +168,24 @@ gpuTest("split and chunk: parts along an axis", async () => {
   equal(Array.from(await left!.data()), [0, 2, 4, 6, 8]);
   equal(Array.from(await right!.data()), [1, 3, 5, 7, 9]);
 });
+
+gpuTest(
+  "split: each part's gradient is its part of x's; of a part that nobody used it is 0",
+  async () => {
+    for (const axis of [0, 1]) {
+      const x = counted([6, 6]);
+      x.requiresGrad = true;
+      const [a, , c] = split(x, [1, 2, 3], axis);
+      backward(add(sum(mul(a!, a!)), sum(mul(c!, c!))));
+      const [values, grad] = [await x.data(), await x.grad!.data()];
+      const at = (i: number) => (axis === 0 ? Math.floor(i / 6) : i % 6);
+      equal(
+        Array.from(grad),
+        Array.from(values, (v, i) => (at(i) === 1 || at(i) === 2 ? 0 : 2 * v)),
+      );
+    }
+  },
+);
 
 gpuTest("concat: forward and backward against the reference", async () => {
   const cases: [number[][], number][] = [

@@ -1,6 +1,6 @@
 import { ValueError } from "../../gpu/errors.ts";
 import { checkTensor } from "../../kernels/check.ts";
-import { copyInto, sliceCopy } from "../../kernels/copy.ts";
+import { concatCopy, copyInto, sliceCopy } from "../../kernels/copy.ts";
 import { zeros } from "../../tensor/create.ts";
 import { format, normalizeAxis, type Shape } from "../../tensor/shape.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
@@ -16,6 +16,25 @@ const sliceOp = op("slice", {
     copyInto(dx, dy, axis, start);
     return [dx];
   },
+});
+
+/** All parts at once: their gradients become one tensor in one pass, where slices would each make a whole one. */
+const splitOp = op("split", {
+  forward: (x: Tensor, axis: number, sizes: readonly number[]) => {
+    let start = 0;
+    const parts = sizes.map((size) => {
+      start += size;
+      return sliceCopy(x, axis, start - size, start);
+    });
+    return [parts, { shapes: parts.map((part) => part.shape), axis }];
+  },
+  backward: (given, { shapes, axis }) => [
+    concatCopy(
+      given.map((dy, i) => dy ?? zeros(shapes[i]!)),
+      axis,
+      "split_backward",
+    ),
+  ],
 });
 
 /**
@@ -55,11 +74,7 @@ export function split(x: Tensor, sizes: number | Shape, axis = 0): Tensor[] {
     const expected = `sizes that add up to ${n}`;
     throw new ValueError({ op: "split", arg: "sizes", expected, got: format(list) });
   }
-  let start = 0;
-  return list.map((size) => {
-    start += size;
-    return slice(x, at, start - size, start);
-  });
+  return [...splitOp(x, at, list)];
 }
 
 function equalParts(n: number, size: number): number[] {
