@@ -20,7 +20,8 @@ export interface TpeOptions {
 
 /**
  * Tree-structured Parzen estimator. Of n finished trials the best ⌈√n/2⌉ give each setting a density l, the
- * others a density g; a new trial takes the value with the largest l/g of some that are drawn from l.
+ * others a density g; a new trial takes the value with the largest l/g of some that are drawn from l. Trials that
+ * are under way count among the others, so that those of one round differ.
  * @throws ValueError for counts out of range
  * Source: Bergstra, Bardenet, Bengio & Kégl 2011, "Algorithms for hyper-parameter optimization", NeurIPS 24.
  */
@@ -81,12 +82,13 @@ export class Tpe implements Search {
       (a, b) => compare(this.told.get(a)!, this.told.get(b)!) || a - b,
     );
     const good = Math.ceil(Math.sqrt(known) / 2);
+    const pending = this.settings.slice(known, trial);
     const draws = new Draws(options.seed, trial);
     const chosen: Record<string, Value> = {};
     for (const [path, dimension] of space) {
       const values = order.map((i) => this.settings[i]![path]!);
       const l = densityOf(dimension, values.slice(0, good));
-      const g = densityOf(dimension, values.slice(good));
+      const g = densityOf(dimension, [...values.slice(good), ...pending.map((p) => p[path]!)]);
       let best = Number.NEGATIVE_INFINITY;
       for (let i = 0; i < options.candidates; i++) {
         const value = l.draw(draws);

@@ -27,6 +27,18 @@ for (const [name, surface] of Object.entries({ bowl, cliff })) {
   });
 }
 
+test("TPE: trials that are asked for at once lie apart", () => {
+  const line: Dimension = { kind: "uniform", low: 0, high: 1, points: 5 };
+  let spread = 0;
+  for (let seed = 0; seed < 40; seed++) {
+    const tpe = new Tpe(new Map([["x", line]]), { trials: 16, startup: 8, round: 8, seed });
+    const trace = play(tpe, ({ x }) => Math.abs((x as number) - 0.5), 8);
+    const places = trace.slice(8).map(({ settings }) => settings.x as number);
+    spread += (Math.max(...places) - Math.min(...places)) / 40;
+  }
+  ok(spread > 0.4, `${spread}; 0.08 where they do not know of each other`);
+});
+
 for (const search of SEARCHES) {
   test(`T11 ${search}: the same seed gives the same trials; trials lie in the space`, () => {
     const run = (seed: number) =>
