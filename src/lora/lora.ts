@@ -2,7 +2,7 @@
 import { ValueError } from "../gpu/errors.ts";
 import type { AnyModule } from "../nn/module.ts";
 import { packTogether } from "../nn/optim/arena.ts";
-import { randomState } from "../tensor/philox.ts";
+import { type RandomState, randomState } from "../tensor/philox.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { type CompleteLoraConfig, completeConfig, type LoraConfig } from "./config.ts";
 import { decompose, decomposes } from "./decompose.ts";
@@ -220,6 +220,15 @@ export class Lora {
     for (const name of this.adapters) {
       for (const p of this.parameters(name)) p.requiresGrad = list.includes(name);
     }
+  }
+
+  /**
+   * Where the random numbers go on that an adapter draws beside others. The object is the place itself: what is
+   * assigned to it counts, in captured steps too.
+   */
+  stream(name: string): RandomState {
+    this.config(name);
+    return this.switches.streams.get(name)!;
   }
 
   /** What the optimiser trains: everything of one adapter, or of the active ones. */

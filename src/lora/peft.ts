@@ -53,6 +53,8 @@ export function peftStateDict(lora: Lora, name = lora.activeAdapters[0]!): Recor
 export interface SaveAdapterOptions {
   /** Names of the adapters to write. Default: all. */
   adapters?: readonly string[];
+  /** One adapter goes into the folder itself, whatever its name. Default: only the one named `default`. */
+  flat?: boolean;
   /** Name or path of the base model, for whoever loads it. */
   base?: string;
   /**
@@ -78,12 +80,13 @@ export async function saveAdapter(
 ): Promise<void> {
   const {
     adapters = lora.adapters,
+    flat = false,
     base = null,
     convert = false,
     saveEmbeddingLayers = "auto",
   } = options;
   for (const name of adapters) {
-    const own = name === "default" ? folder : `${folder}/${name}`;
+    const own = flat || name === "default" ? folder : `${folder}/${name}`;
     const config = convert ? convertedConfig(lora.config(name)) : lora.config(name);
     using _ = scope();
     const state = {

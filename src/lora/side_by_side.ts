@@ -1,7 +1,7 @@
 // Several adapters trained in one step over one frozen base: a sweep over ranks and rates in one run.
-import { add, concat, slice } from "../autograd/ops/index.ts";
+import { add, concat, slice, split } from "../autograd/ops/index.ts";
 import { ShapeError, ValueError } from "../gpu/errors.ts";
-import type { CausalLM } from "../nn/causal_lm.ts";
+import type { CausalLM, RowLayout } from "../nn/causal_lm.ts";
 import { format } from "../tensor/shape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { BASE, type Lora } from "./lora.ts";
@@ -22,6 +22,7 @@ export interface SideBySide {
  * @param ids  [sequences, tokens]
  * @param targets  [sequences, tokens], −100 where none counts
  * @param names  the adapter of each sequence
+ * @param layout  packed texts, as for `model.loss`
  * @throws ShapeError, ValueError where the sizes differ or no sequence has an adapter
  */
 export function sideBySideLoss(
@@ -30,20 +31,24 @@ export function sideBySideLoss(
   ids: Tensor,
   targets: Tensor,
   names: readonly string[],
+  { starts }: Pick<RowLayout, "starts"> = {},
 ): SideBySide {
   checkBatch(ids, targets, names);
   const order = [...new Set(names)];
   const rowsOf = new Map(order.map((name) => [name, rowsOfName(names, name)]));
   const all = order.flatMap((name) => rowsOf.get(name)!);
   const sorted = all.flatMap((row) => names[row]!);
-  const hidden = lora.withAdapterNames(sorted, () => model.hidden(inOrder(ids, all))); // [sequences, tokens, D]
+  const layout = starts && { starts: inOrder(starts, all) };
+  const tokens = () => model.hidden(inOrder(ids, all), undefined, layout); // [sequences, tokens, D]
+  const hidden = lora.withAdapterNames(sorted, tokens);
   const losses = new Map<string, Tensor>();
-  let start = 0;
-  for (const [name, rows] of rowsOf) {
-    const own = slice(hidden, 0, start, start + rows.length);
-    start += rows.length;
+  const parts = split(
+    hidden,
+    [...rowsOf.values()].map((rows) => rows.length),
+  );
+  for (const [i, [name, rows]] of [...rowsOf].entries()) {
     if (name === BASE) continue;
-    const head = () => model.headLoss(own, inOrder(targets, rows));
+    const head = () => model.headLoss(parts[i]!, inOrder(targets, rows));
     losses.set(name, lora.withAdapterNames(Array(rows.length).fill(name), head));
   }
   return { total: [...losses.values()].reduce((a, b) => add(a, b)), losses };

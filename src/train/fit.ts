@@ -1,7 +1,6 @@
 // fit: the training loop. Rows in, one optimiser step each, with schedule, clipping, validation.
 import type { CausalLM } from "../nn/causal_lm.ts";
 import { AdamW, scheduleOf } from "../nn/optim/index.ts";
-import type { Tensor } from "../tensor/tensor.ts";
 import { BestWeights } from "./best_weights.ts";
 import { checkLength, evaluate } from "./evaluate.ts";
 import {
@@ -19,8 +18,9 @@ import { groupsOf } from "./parameter_groups.ts";
 import { Prefetched } from "./prefetched.ts";
 import type { RowSet } from "./rows.ts";
 import { RunFolder } from "./run_folder.ts";
+import { type Seat, type Step, seatAlone } from "./seat.ts";
 import { Smoothed } from "./smoothed.ts";
-import { type StepFacts, TrainStep } from "./train_step.ts";
+import type { StepFacts } from "./train_step.ts";
 import type { RunState } from "./training_checkpoint.ts";
 
 /**
@@ -43,11 +43,11 @@ export async function fit(model: CausalLM, options: FitOptions): Promise<FitResu
 }
 
 /** One call of fit. */
-class Run implements Disposable {
+export class Run implements Disposable {
   private readonly history = new History();
   private readonly best: BestWeights;
   private readonly optimizer: AdamW;
-  private readonly step: TrainStep;
+  private readonly step: Step;
   private readonly rows: Prefetched;
   private readonly state: RunState;
   private readonly began = performance.now();
@@ -59,6 +59,7 @@ class Run implements Disposable {
     private readonly model: CausalLM,
     private readonly options: FitOptions,
     private readonly settings: Settings,
+    private readonly seat: Seat = seatAlone(model),
   ) {
     const { lr, weightDecay, batch, accumulate, clip, smoothing, validate, seed, steps } = settings;
     this.heldOut = setsOf(options.validate);
@@ -70,16 +71,13 @@ class Run implements Disposable {
     this.optimizer = options.optimizer ?? new AdamW(groups, { lr, weightDecay });
     const { capture, train } = options;
     const sizes = { batch, accumulate, clip, capture, length: train.length };
-    this.step = new TrainStep(model, this.optimizer, sizes);
+    this.step = seat.step(this.optimizer, sizes);
     this.rows = new Prefetched(train, batch * accumulate, seed, steps);
-    const parameters = namesOf(
-      model,
-      groups.flatMap(({ params }) => params),
-    );
+    const parameters = seat.named(groups.flatMap(({ params }) => params));
     this.best = new BestWeights([...parameters.values()], validate?.minDelta ?? 0);
     const { optimizer, history, best } = this;
     const rates = optimizer.groups.map((group) => group.lr);
-    this.state = { parameters, optimizer, rates, history, best };
+    this.state = { parameters, optimizer, rates, history, best, random: seat.random };
     this.smoothed = new Smoothed(smoothing);
   }
 
@@ -104,7 +102,7 @@ class Run implements Disposable {
   }
 
   dispose(): void {
-    this.step.dispose();
+    this.step[Symbol.dispose]();
     this.optimizer.zeroGrad();
     this.optimizer.dispose();
   }
@@ -118,8 +116,8 @@ class Run implements Disposable {
   }
 
   private async open(): Promise<void> {
-    const { model, options, settings, state } = this;
-    this.folder = await RunFolder.open(model, options, settings, state);
+    const { seat, options, settings, state } = this;
+    this.folder = await RunFolder.open(seat, options, settings, state);
     for (const loss of this.history.losses) this.smoothed.add(loss);
   }
 
@@ -152,19 +150,20 @@ class Run implements Disposable {
       this.step.skip();
       history.skipped.push(done + 1);
     }
-    history.add(facts, performance.now() - began);
+    history.add(facts, facts.ms ?? performance.now() - began);
     this.smoothed.add(facts.loss);
     this.options.onStep?.(this.progress(facts, !isGood));
   }
 
   private async look(): Promise<void> {
-    const { settings, model, history } = this;
+    const { settings, model, history, seat } = this;
     const { step } = history;
     if (!settings.validate || step % settings.validate.every !== 0) return;
     const { most, patience } = settings.validate;
     const looks: Look[] = [];
     for (const [set, rows] of this.heldOut) {
-      const { loss, accuracy } = await evaluate(model, rows, { batch: settings.batch, most });
+      const at = { batch: settings.batch, most };
+      const { loss, accuracy } = await seat.look(() => evaluate(model, rows, at));
       looks.push({ set, step, loss, accuracy });
     }
     history.valid.push(...looks);
@@ -189,10 +188,4 @@ class Run implements Disposable {
       secondsLeft: (seconds / own) * (steps - step),
     };
   }
-}
-
-/** What is trained by its name in the model; what the model does not name by its number. */
-function namesOf(model: CausalLM, trained: readonly Tensor[]): Map<string, Tensor> {
-  const names = new Map(Array.from(model.namedParameters(), ([name, p]) => [p, name]));
-  return new Map([...new Set(trained)].map((p, i) => [names.get(p) ?? `${i}`, p]));
 }

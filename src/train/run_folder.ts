@@ -1,11 +1,10 @@
 // RunFolder: where a run keeps its last checkpoint and its best weights.
 import { ValueError } from "../gpu/errors.ts";
-import type { CausalLM } from "../nn/causal_lm.ts";
 import { fileExists } from "../tensor/files.ts";
 import { readMetadata } from "../tensor/safetensors_file.ts";
-import { modelFingerprint } from "./fingerprint.ts";
 import { type CheckpointOptions, type FitOptions, type Settings, setsOf } from "./fit_options.ts";
 import { FolderLock } from "./folder_lock.ts";
+import type { Seat } from "./seat.ts";
 import {
   type Identity,
   loadTraining,
@@ -32,7 +31,7 @@ export class RunFolder {
    *   folder; FormatError where the checkpoint is not of this run
    */
   static async open(
-    model: CausalLM,
+    seat: Seat,
     options: FitOptions,
     settings: Settings,
     state: RunState,
@@ -41,7 +40,7 @@ export class RunFolder {
     if (resume === true) await readMetadata(`${folder}/last.safetensors`); // before a folder is made
     const lock = await FolderLock.take("fit", "checkpoint.folder", folder);
     try {
-      const identity = await identityOf(model, options, settings, state);
+      const identity = await identityOf(seat, options, settings, state);
       const opened = new RunFolder(folder, lock, state, identity);
       await opened.begin(options.checkpoint!);
       return opened;
@@ -88,14 +87,14 @@ export class RunFolder {
 
 /** What must be the same when a run goes on: its bits depend on it. */
 async function identityOf(
-  model: CausalLM,
+  seat: Seat,
   { train, validate }: FitOptions,
   settings: Settings,
   { parameters, optimizer, rates }: RunState,
 ): Promise<Identity> {
   const groups = optimizer.groups.map(({ weightDecay }, i) => ({ lr: rates[i], weightDecay }));
   return {
-    model: await modelFingerprint(model, new Set(parameters.values())),
+    model: await seat.fingerprint(new Set(parameters.values())),
     data: train.fingerprint,
     validationData: [...setsOf(validate)].map(([name, rows]) => [name, rows.fingerprint]),
     ...settings,

@@ -2,14 +2,14 @@
 import { backward } from "../autograd/backward.ts";
 import { noGrad } from "../autograd/graph.ts";
 import { add, mul } from "../autograd/ops/index.ts";
-import { ValueError } from "../gpu/errors.ts";
 import type { CausalLM } from "../nn/causal_lm.ts";
 import { clipGradNorm, type Optimizer } from "../nn/optim/index.ts";
-import { ones, zeros } from "../tensor/create.ts";
 import { scope } from "../tensor/scope.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { CapturedStep } from "./captured_step.ts";
-import { countedTargets, type Rows } from "./rows.ts";
+import { MicroBatches } from "./micro_batches.ts";
+import type { Rows } from "./rows.ts";
+import type { Step } from "./seat.ts";
 
 export interface StepSizes {
   /** Rows per micro-batch. */
@@ -29,15 +29,8 @@ export interface StepFacts {
   loss: number;
   /** Global norm of the gradients before clipping. */
   gradNorm: number;
-}
-
-interface MicroBatch {
-  ids: Tensor;
-  targets: Tensor;
-  /** Its share of the step's counted targets, []. */
-  share: Tensor;
-  /** Where the texts of packed rows begin. */
-  starts?: Tensor;
+  /** Its part of the time of a step of several; absent: all of it. */
+  ms?: number;
 }
 
 /**
@@ -49,23 +42,17 @@ interface MicroBatch {
  * The update is a half of its own so that the host can look at loss and norm before anything moves. It
  * costs no wait: the update is sent together with the next step's first half.
  */
-export class TrainStep implements Disposable {
-  private readonly micro: MicroBatch[];
+export class TrainStep implements Step {
+  private readonly micro: MicroBatches;
   private readonly gradients: CapturedStep<{ loss: Tensor; norm: Tensor }>;
   private readonly moving: CapturedStep<void>;
-  private isPacked: boolean | null = null;
 
   constructor(
     private readonly model: CausalLM,
     private readonly optimizer: Optimizer,
     private readonly sizes: StepSizes,
   ) {
-    const shape = [sizes.batch, sizes.length];
-    this.micro = Array.from({ length: sizes.accumulate }, () => ({
-      ids: zeros(shape, "i32").persist(),
-      targets: zeros(shape, "i32").persist(),
-      share: ones([]).persist(),
-    }));
+    this.micro = new MicroBatches(1, sizes);
     const forget = () => optimizer.zeroGrad();
     this.gradients = new CapturedStep(() => this.backward(), forget, sizes.capture);
     const move = () => {
@@ -75,18 +62,13 @@ export class TrainStep implements Disposable {
     this.moving = new CapturedStep(move, () => {}, sizes.capture !== false);
   }
 
-  /** Whether steps are replayed from the third on. */
   get isCaptured(): boolean {
     return this.gradients.isCaptured;
   }
 
-  /**
-   * Computes the gradients of accumulate · batch rows; neither parameters nor moments move.
-   * @param meanwhile  called while the GPU works
-   */
   async compute(rows: Rows, meanwhile?: () => void): Promise<StepFacts> {
     using _ = scope();
-    this.fill(rows);
+    this.micro.fill([rows]);
     const { loss, norm } = this.gradients.run();
     const found = Promise.all([loss.item(), norm.item()]); // what was asked for is under way now
     meanwhile?.();
@@ -94,12 +76,10 @@ export class TrainStep implements Disposable {
     return { loss: l, gradNorm: n };
   }
 
-  /** Moves the parameters along the gradients, and clears these. */
   update(): void {
     this.moving.run();
   }
 
-  /** Forgets the gradients. */
   skip(): void {
     this.optimizer.zeroGrad();
   }
@@ -107,43 +87,19 @@ export class TrainStep implements Disposable {
   dispose(): void {
     this.gradients.dispose();
     this.moving.dispose();
-    for (const t of this.micro.flatMap((m) => Object.values(m) as Tensor[])) t.dispose();
+    this.micro.dispose();
   }
 
   [Symbol.dispose](): void {
     this.dispose();
   }
 
-  private fill({ ids, targets, starts }: Rows): void {
-    this.isPacked ??= starts !== undefined;
-    if (this.isPacked !== (starts !== undefined)) {
-      const got = this.isPacked ? "none" : "some after steps without";
-      throw new ValueError({
-        op: "fit",
-        arg: "starts",
-        expected: "given in every step or in none",
-        got,
-      });
-    }
-    const n = this.sizes.batch * this.sizes.length;
-    const all = countedTargets(targets);
-    for (const [i, micro] of this.micro.entries()) {
-      const part = targets.subarray(i * n, (i + 1) * n);
-      micro.ids.set(ids.subarray(i * n, (i + 1) * n));
-      micro.targets.set(part);
-      if (starts) {
-        micro.starts ??= zeros(micro.ids.shape, "i32").persist();
-        micro.starts.set(starts.subarray(i * n, (i + 1) * n));
-      }
-      if (this.micro.length > 1) micro.share.set([countedTargets(part) / Math.max(1, all)]);
-    }
-  }
-
   private backward(): { loss: Tensor; norm: Tensor } {
     let total: Tensor | null = null;
-    for (const { ids, targets, share, starts } of this.micro) {
+    const { list } = this.micro;
+    for (const { ids, targets, shares, starts } of list) {
       const mean = this.model.loss(ids, targets, starts && { starts });
-      const loss = this.micro.length > 1 ? mul(mean, share) : mean;
+      const loss = list.length > 1 ? mul(mean, shares[0]!) : mean;
       backward(loss);
       const before: Tensor | null = total;
       total = before ? noGrad(() => add(before, loss)) : loss;

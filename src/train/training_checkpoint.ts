@@ -2,13 +2,14 @@
 //   parameter.<name> · optimizer.<i>.<kind> · best.<name> · losses, grad_norms, step_ms · JSON beside them
 import { FormatError } from "../gpu/errors.ts";
 import type { Optimizer } from "../nn/optim/index.ts";
-import { type RandomState, randomState, setRandomState } from "../tensor/philox.ts";
+import type { RandomState } from "../tensor/philox.ts";
 import { type Part, SafetensorsFile, writeSafetensors } from "../tensor/safetensors_file.ts";
 import { format, sameShape } from "../tensor/shape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import type { BestWeights } from "./best_weights.ts";
 import type { Look } from "./fit_options.ts";
 import type { History } from "./history.ts";
+import type { RandomSource } from "./seat.ts";
 
 const VERSION = 2;
 const KEY = "lowrank_training";
@@ -22,6 +23,7 @@ export interface RunState {
   rates: readonly number[];
   history: History;
   best: BestWeights;
+  random: RandomSource;
 }
 
 /** What must be equal for a run to go on: JSON by name. */
@@ -46,7 +48,7 @@ export async function saveTraining(
   state: RunState,
   identity: Identity,
 ): Promise<void> {
-  const { parameters, optimizer, history, best } = state;
+  const { parameters, optimizer, history, best, random } = state;
   const parts = new Map<string, Part>();
   const names = [...parameters.keys()];
   for (const [name, t] of parameters) parts.set(`parameter.${name}`, partOf(t));
@@ -64,7 +66,7 @@ export async function saveTraining(
     version: VERSION,
     identity,
     optimizerSteps: step,
-    random: randomState(),
+    random: random.now(),
     valid: history.valid.map(asText),
     best: best.look && asText(best.look),
     skipped: history.skipped,
@@ -122,7 +124,7 @@ export async function loadTraining(
     state.history.restore(series, notes.valid.map(asNumber), notes.skipped);
     state.best.bytes = bytes;
     state.best.look = notes.best && asNumber(notes.best);
-    setRandomState(notes.random);
+    state.random.goOnFrom(notes.random);
   } finally {
     for (const t of tensors.values()) t.dispose();
     await file.close();

@@ -114,23 +114,38 @@ sweep: { search: grid }
 gpuTest(
   "killed, interrupted by Ctrl-C and gone on with: the lines and adapters of a sweep without a break",
   inTiny(async (folder) => {
-    const more = ["--search", "asha", "--trials", "4", "--eta", "2", "--min-steps", "20"];
-    const long = [...more, "--steps", "80", "--eval-every", "40", "--set", "training.checkpoint_every=10"]; // biome-ignore format: one line
+    const more = ["--search", "asha", "--trials", "4", "--eta", "2", "--min-steps", "10"];
+    const long = [...more, "--steps", "40", "--eval-every", "40", "--set", "training.checkpoint_every=5"]; // biome-ignore format: one line
     const whole = `${folder}/whole`;
     await good([...call(folder, "whole", ...long), "--quiet"]);
     const sweep = `${folder}/sweep`;
     const args = call(folder, "sweep", ...long);
-    const killed = await signalled(args, `${sweep}/trials/0001`, "SIGKILL", 15);
+    const killed = await signalled(args, `${sweep}/trials/0001`, "SIGKILL", 7);
     is(killed.code, null);
-    const cut = await signalled([...args, "--resume"], `${sweep}/trials/0003`, "SIGINT", 5);
+    const cut = await signalled([...args, "--resume"], `${sweep}/trials/0003`, "SIGINT", 3);
     is(cut.code, 130, cut.stderr);
     match(cut.stderr, /Ends after this step and saves[\s\S]*Interrupted; lowrank sweep .* goes on/);
     await good(["sweep", sweep, "--quiet"]);
     equal(timeless(sweep), timeless(whole));
-    ok(timeless(whole).some(({ stopped, steps }) => stopped === "limit" && steps === 20));
-    ok(timeless(whole).some(({ stopped, steps }) => stopped === "steps" && steps === 80));
+    ok(timeless(whole).some(({ stopped, steps }) => stopped === "limit" && steps === 10));
+    ok(timeless(whole).some(({ stopped, steps }) => stopped === "steps" && steps === 40));
     for (const trial of readdirSync(`${whole}/trials`)) {
       equal(adapterOf(`${sweep}/trials/${trial}`), adapterOf(`${whole}/trials/${trial}`), trial);
+    }
+  }),
+);
+
+gpuTest(
+  "side by side: the lines and adapters of one after another",
+  inTiny(async (folder) => {
+    const dropouts = ["--space", "lora_dropout=0,0.2", "--search", "grid", "--quiet"];
+    const rates = [...dropouts, "--space", "lr=1e-3,1e-2", "--trials", "7"];
+    await good(call(folder, "alone", ...rates));
+    await good(call(folder, "beside", ...rates, "--side-by-side", "4"));
+    const [alone, beside] = [`${folder}/alone`, `${folder}/beside`];
+    equal(timeless(beside), timeless(alone));
+    for (const { folder: run } of linesOf(alone)) {
+      equal(adapterOf(`${beside}/${run}`), adapterOf(`${alone}/${run}`), run);
     }
   }),
 );

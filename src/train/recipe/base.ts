@@ -27,6 +27,7 @@ export interface BaseHooks {
  */
 export class Base {
   private readonly data = new Map<string, Promise<RunData>>();
+  private readonly known = new Map<string, unknown>();
   private held: { dtype: string; model: CausalLM } | null = null;
 
   private constructor(
@@ -66,6 +67,12 @@ export class Base {
       this.data.set(key, data);
     }
     return data;
+  }
+
+  /** What was found out about the model as it is loaded, by what was asked: each is looked at once. */
+  async once<T>(asked: string, find: () => Promise<T>): Promise<T> {
+    if (!this.known.has(asked)) this.known.set(asked, await find());
+    return this.known.get(asked) as T;
   }
 
   /** Checks that a configuration's adapter fits the model. */

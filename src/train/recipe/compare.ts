@@ -7,8 +7,9 @@ import { usualRate } from "./method.ts";
 import { type RawConfig, withSettings } from "./read_config.ts";
 import type { RunSummary } from "./record.ts";
 import { resolveConfig } from "./resolve.ts";
+import type { RunHooks } from "./run.ts";
 import { type FullConfig, METHODS, type Method } from "./schema.ts";
-import { type RunHooks, trainRun } from "./train_run.ts";
+import { trainRun } from "./train_run.ts";
 
 /** A method's run, in short; run.json of its folder has the rest. */
 export interface Arm {

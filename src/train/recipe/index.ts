@@ -12,6 +12,7 @@ export { type PlannedConfig, planRun } from "./plan.ts";
 export { parseValue, type RawConfig, readConfigFile, withSettings } from "./read_config.ts";
 export { type RunSummary, readRun } from "./record.ts";
 export { loraConfigOf, resolveConfig } from "./resolve.ts";
+export type { RunHooks } from "./run.ts";
 export type { RunData } from "./run_data.ts";
 export { allKeys, type FullConfig, METHODS, type Method, type TrainConfig } from "./schema.ts";
-export { type RunHooks, trainRun } from "./train_run.ts";
+export { trainRun } from "./train_run.ts";

@@ -161,6 +161,7 @@ async function optionsOf(plan: SweepPlan, base: Base, hooks: SweepHooks): Promis
     seed: config.seed,
     forgettingWeight: forgetting_weight,
     sideBySide: side_by_side,
+    kindOf: (settings) => runs.kindOf(settings),
     run: (tasks) => runs.run(tasks),
     identity: { config: common },
     signal: hooks.signal,

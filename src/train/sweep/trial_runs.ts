@@ -2,8 +2,11 @@
 import type { Base } from "../recipe/base.ts";
 import { Interrupted } from "../recipe/interrupted.ts";
 import type { RunSummary } from "../recipe/record.ts";
+import type { RunHooks } from "../recipe/run.ts";
 import type { FullConfig } from "../recipe/schema.ts";
-import { type RunHooks, trainRun } from "../recipe/train_run.ts";
+import { sideBySideKey, trainSideBySide } from "../recipe/side_by_side.ts";
+import { trainRun } from "../recipe/train_run.ts";
+import type { Settings } from "./space.ts";
 import type { Task, TrialResult } from "./sweep.ts";
 import { type SweepPlan, trialConfig } from "./sweep_config.ts";
 
@@ -21,30 +24,61 @@ export class TrialRuns {
     private readonly hooks: TrialHooks,
   ) {}
 
-  /** Runs tasks one after another. What one of them throws is its result. */
+  /** Trials of one kind may train side by side. */
+  kindOf(settings: Settings): string {
+    const config = trialConfig(this.plan, settings);
+    return sideBySideKey(config) ?? JSON.stringify(settings);
+  }
+
+  /** Runs tasks, several of one kind side by side where they can. What one of them throws is its result. */
   async run(tasks: readonly Task[]): Promise<(TrialResult | Error)[]> {
+    const together = tasks.length > 1 ? await this.sideBySide(tasks) : null;
     const results: (TrialResult | Error)[] = [];
-    for (const task of tasks) {
-      this.hooks.onTasks?.([task]);
-      results.push(await this.one(task).catch(asResult));
+    for (const [i, task] of tasks.entries()) {
+      const known = together?.[i];
+      // What went wrong beside others, for want of memory say, may go well alone.
+      if (known && !(known instanceof Error)) results.push(known);
+      else results.push(await this.alone(task).catch(asResult));
     }
     return results;
   }
 
-  private async one(task: Task): Promise<TrialResult> {
+  private async sideBySide(tasks: readonly Task[]): Promise<(TrialResult | Error)[] | null> {
     const began = performance.now();
-    const { onTasks: _, ...hooks } = this.hooks;
-    const run = await trainRun(this.configOf(task), {
-      ...hooks,
-      base: this.base,
-      ...(task.steps === null ? {} : { limits: { until: task.steps } }),
-    });
+    const configs = tasks.map((task) => this.configOf(task));
+    this.hooks.onTasks?.(tasks);
+    try {
+      const runs = await trainSideBySide(configs, this.runHooks(tasks[0]!));
+      const seconds = (performance.now() - began) / 1000 / tasks.length;
+      return runs?.map((run) => (run instanceof Error ? run : resultOf(run, seconds))) ?? null;
+    } catch (error) {
+      return tasks.map(() => asResult(error));
+    }
+  }
+
+  private async alone(task: Task): Promise<TrialResult> {
+    const began = performance.now();
+    this.hooks.onTasks?.([task]);
+    const run = await trainRun(this.configOf(task), this.runHooks(task));
     return resultOf(run, (performance.now() - began) / 1000);
   }
 
+  private runHooks({ steps }: Task) {
+    const { onTasks: _, ...hooks } = this.hooks;
+    const limits = steps === null ? {} : { limits: { until: steps } };
+    return { ...hooks, base: this.base, ...limits };
+  }
+
+  /** Texts that the base writes to replay are written once. */
+  private sharing(data: FullConfig["data"]): FullConfig["data"] {
+    if (!data.replay?.self || data.replay.file !== undefined) return data;
+    const file = `${this.plan.config.output}/self_replay.json`;
+    return { ...data, replay: { ...data.replay, file } };
+  }
+
   private configOf({ settings, seed, folder }: Task): FullConfig {
-    const config = trialConfig(this.plan, { seed, ...settings });
-    return { ...config, output: folder, resume: "if-present" };
+    const { data, ...config } = trialConfig(this.plan, { seed, ...settings });
+    return { ...config, data: this.sharing(data), output: folder, resume: "if-present" };
   }
 }
 
