@@ -1,5 +1,5 @@
 // `npx tsx bench/memory.ts`: peak GPU bytes of a training step beside what the formulas give, LoRA beside
-// full fine-tuning.
+// full fine-tuning, and LoRA with gradient checkpointing.
 import { parseArgs } from "node:util";
 import { backward } from "../src/autograd/backward.ts";
 import { init } from "../src/gpu/device.ts";
@@ -48,6 +48,7 @@ console.log(head.map((cell, i) => (i === 0 ? cell.padEnd(14) : cell.padStart(16)
 for (const family of ["gpt2", "llama"] as const) {
   const full = peakOfStep(family, "full");
   const lora = peakOfStep(family, "lora");
+  const again = peakOfStep(family, "lora", true);
   if (lora.measured > MOST * lora.formula.total || lora.measured >= full.measured) {
     console.error(
       `FAILED ${family}: LoRA must stay within ${MOST} of the formulas and below full.`,
@@ -56,6 +57,7 @@ for (const family of ["gpt2", "llama"] as const) {
   }
   print(`${family} full`, full, null);
   print(`${family} LoRA`, lora, lora.measured / full.measured);
+  print(`  checkpointed`, again, again.measured / full.measured);
 }
 gpu.dispose();
 
@@ -65,11 +67,15 @@ interface Peak {
   report: MemoryReport;
 }
 
-/** The peak of the second step: the first makes what later ones reuse. */
-function peakOfStep(family: Family, method: Method): Peak {
+/**
+ * The peak of the second step: the first makes what later ones reuse.
+ * @param checkpointing  compute layers again in backward
+ */
+function peakOfStep(family: Family, method: Method, checkpointing = false): Peak {
   using _ = scope();
   const before = gpu.stats().bytesLive;
   const { model, optimizer } = trainingSetup(family, method, sizes);
+  model.gradientCheckpointing = checkpointing;
   const { batch, context, vocabulary } = sizes;
   const ids = tensor(
     Int32Array.from({ length: batch * context }, (_, i) => (i * 7) % vocabulary),

@@ -64,7 +64,8 @@ export function trainingSetup(family: Family, method: Method, s: MemorySizes) {
  * Bytes of a step by formula. State: 4P of frozen weights; 16p of trained ones, for the weight, its
  * gradient and two moments. Activations per token and block of GPT-2: 16d + H (inputs of both norms and of
  * the four linears, q, k, v, the inner width before and after GELU, one log-sum-exp per head), of Llama:
- * 8d + 3f + H; with adapters the r numbers of S for each of four or seven linears.
+ * 8d + 3f + H; with adapters the r numbers of S for each of four or seven linears. With gradient checkpointing all
+ * that is there for one block at a time, beside the two summands of each block's input, 2d.
  */
 export function formulaBytes(model: CausalLM, family: Family, method: Method, s: MemorySizes) {
   const count = (list: readonly { size: number }[]) => list.reduce((n, p) => n + p.size, 0);
@@ -74,6 +75,8 @@ export function formulaBytes(model: CausalLM, family: Family, method: Method, s:
   const wide = family === "gpt2" ? 16 * d : 8 * d + 3 * innerWidth(family, d);
   const ranks = method === "lora" ? (family === "gpt2" ? 4 : 7) * s.r : 0;
   const state = 4 * frozen + 16 * trained;
-  const activations = 4 * s.batch * s.context * s.layers * (wide + H + ranks);
+  const block = wide + H + ranks;
+  const perToken = model.gradientCheckpointing ? 2 * d * s.layers + block : block * s.layers;
+  const activations = 4 * s.batch * s.context * perToken;
   return { state, activations, total: state + activations };
 }

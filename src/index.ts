@@ -2,7 +2,8 @@
 import "./autograd/methods.ts";
 
 export { backward } from "./autograd/backward.ts";
-export { checkpoint, detach, grad, valueAndGrad } from "./autograd/grad.ts";
+export { checkpoint } from "./autograd/checkpoint.ts";
+export { detach, grad, valueAndGrad } from "./autograd/grad.ts";
 export { gradcheck } from "./autograd/gradcheck.ts";
 export { gradEnabled, noGrad } from "./autograd/graph.ts";
 export { op } from "./autograd/op.ts";

@@ -7,7 +7,7 @@ import { ones } from "../tensor/create.ts";
 import { scope } from "../tensor/scope.ts";
 import { format } from "../tensor/shape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
-import { type Edge, type Node, noGrad, Result } from "./graph.ts";
+import { type Edge, type Node, noGrad, Result, type Upstream } from "./graph.ts";
 
 export interface BackwardOptions {
   /** Gradient of the result, of its shape. Default: 1, for a result of one element. */
@@ -49,8 +49,12 @@ export function backward(y: Tensor, options: BackwardOptions = {}): void {
   noGrad(() => {
     using _ = scope();
     const dy = (gradient ?? one()).view(y.shape);
-    if (y.node) walk(y.node as Result, dy, retainGraph);
-    else addToLeaf(y, dy);
+    if (y.node) {
+      const { node, index } = y.node as Result;
+      const upstream = new Array<Tensor | null>(node.results).fill(null);
+      upstream[index] = dy;
+      walk(node, upstream, retainGraph);
+    } else addToLeaf(y, dy);
   });
 }
 
@@ -66,11 +70,14 @@ function one(): Tensor {
   return made;
 }
 
-function walk(root: Result, dy: Tensor, retainGraph: boolean): void {
-  const gradients = new Map<Node, (Tensor | null)[]>();
-  const nodes = order(root.node);
+/**
+ * Walks the graph from a node to its leaves.
+ * @param dys  gradients of the node's results, which are freed on the way
+ */
+export function walk(root: Node, dys: Upstream, retainGraph: boolean): void {
+  const gradients = new Map<Node, (Tensor | null)[]>([[root, [...dys]]]);
+  const nodes = order(root);
   for (const node of nodes) node.check(); // all of them, before any gradient is written
-  upstreamOf(gradients, root.node)[root.index] = dy;
   for (const node of nodes) {
     const upstream = gradients.get(node);
     if (!upstream) continue;

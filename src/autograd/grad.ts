@@ -1,12 +1,11 @@
-// Functional gradients, detach, and activation checkpointing.
+// Functional gradients, and detach.
 
 import { GradError } from "../gpu/errors.ts";
 import { checkTensor } from "../kernels/check.ts";
-import { randomState, setRandomState } from "../tensor/philox.ts";
 import { scope } from "../tensor/scope.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { backward } from "./backward.ts";
-import { edgeTo, gradEnabled, Node, noGrad, Result, withGrad } from "./graph.ts";
+import { withGrad } from "./graph.ts";
 
 /** The same values without a graph: gradients stop here. */
 export function detach(x: Tensor): Tensor {
@@ -56,44 +55,4 @@ export function grad<A extends readonly Tensor[]>(
     value.dispose();
     return grads;
   };
-}
-
-/**
- * Runs `fn` without keeping what its ops would save, and runs it again in backward.
- * Trades one more forward pass for its memory (Chen et al. 2016, arXiv 1604.06174). Random numbers
- * are drawn again alike, so dropout drops the same elements.
- * @param fn  maps the inputs to one tensor; may use parameters
- */
-export function checkpoint<A extends readonly Tensor[]>(
-  fn: (...args: A) => Tensor,
-  ...inputs: A
-): Tensor {
-  for (const [i, x] of inputs.entries()) checkTensor("checkpoint", `input ${i + 1}`, x);
-  if (!gradEnabled()) return fn(...inputs);
-  const random = randomState();
-  using outer = scope();
-  const made = noGrad(() => fn(...inputs));
-  const y = inputs.includes(made) ? made.view(made.shape) : made;
-  const node: Node = new Node("checkpoint", 1, inputs.map(edgeTo), ([dy]) => recompute(dy!));
-  const saved = inputs.map((x) => node.save(x));
-  const needs = inputs.map((x) => x.requiresGrad);
-  y.node = new Result(node, 0);
-  return outer.keep(y);
-
-  function recompute(dy: Tensor): (Tensor | null)[] {
-    const now = randomState();
-    setRandomState(random);
-    try {
-      const leaves = saved.map((x, i) => {
-        const leaf = x.view(x.shape);
-        leaf.requiresGrad = needs[i]!;
-        return leaf;
-      });
-      const again = withGrad(true, () => fn(...(leaves as unknown as A)));
-      if (again.requiresGrad) backward(again, { gradient: dy });
-      return leaves.map((leaf) => leaf.grad);
-    } finally {
-      setRandomState(now);
-    }
-  }
 }

@@ -4,17 +4,34 @@ import { format } from "../tensor/shape.ts";
 import type { Storage } from "../tensor/storage.ts";
 import type { GraphNode, Tensor } from "../tensor/tensor.ts";
 
-let recording = true;
+/** Whether ops record a graph: now; not at all; or not yet, but when a checkpoint runs again. */
+type Recording = "now" | "never" | "later";
+
+let recording: Recording = "now";
 
 /** Whether ops record a graph now. */
 export function gradEnabled(): boolean {
-  return recording;
+  return recording === "now";
+}
+
+/** Whether gradients will be asked for: a graph is recorded now, or will be when a checkpoint runs again. */
+export function gradExpected(): boolean {
+  return recording !== "never";
 }
 
 /** Runs a synchronous function with recording on or off. */
 export function withGrad<T>(enabled: boolean, fn: () => T): T {
+  return recordingAs(enabled ? "now" : "never", fn);
+}
+
+/** Runs a synchronous function that records nothing, but will when it runs again. */
+export function gradLater<T>(fn: () => T): T {
+  return recordingAs("later", fn);
+}
+
+function recordingAs<T>(as: Recording, fn: () => T): T {
   const before = recording;
-  recording = enabled;
+  recording = as;
   try {
     const result = fn();
     if (result instanceof Promise) {

@@ -43,6 +43,7 @@ const FLAGS: readonly Flag[] = [
   { flags: "--epochs <n>", key: "training.epochs", what: "passes over the data (default: 3)" },
   { flags: "--batch <n>", key: "training.batch", what: "rows at once (default: 8)" },
   { flags: "--accumulate <n>", key: "training.accumulate", what: "batches per step (default: 1)" },
+  { flags: "--gradient-checkpointing", key: "training.gradient_checkpointing", what: "less memory for more time: layers are computed again in backward", kind: "flag" },
   { flags: "--lr <rate>", key: "training.lr", what: "learning rate, or auto, which finds one by a short test before training; several methods may have each their own, lora=1e-3,full=1e-4; one rate is that of adapters, and full gets a tenth (default: 2e-4, for full 2e-5)", kind: "rates" },
   { flags: "--warmup <n>", key: "training.warmup", what: "steps, or a share of them, in which the rate rises (default: 0.03)" },
   { flags: "--schedule <name>", key: "training.schedule", what: "cosine, linear, constant (default: cosine)", kind: "text" },

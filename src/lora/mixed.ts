@@ -1,5 +1,5 @@
 // Batches whose sequences use different adapters: the base computes once for all of them.
-import { gradEnabled } from "../autograd/graph.ts";
+import { gradExpected } from "../autograd/graph.ts";
 import { add, loraMixed, mul, reshape } from "../autograd/ops/index.ts";
 import { ShapeError, ValueError } from "../gpu/errors.ts";
 import { Embedding } from "../nn/layers.ts";
@@ -39,7 +39,7 @@ export function mixedForward(layer: LoraLayer, x: Tensor, switches: Switches): T
     throw new ShapeError({ op: "lora_mixed", ...facts, got: `${rows.length}` });
   }
   // What is trained is to be what it is alone; what is not is to read the base's weights once.
-  const grouped = gradEnabled() ? groupedForward(layer, x, switches) : null;
+  const grouped = gradExpected() ? groupedForward(layer, x, switches) : null;
   if (grouped) return grouped;
   const updates = names.map((name) => layer.adapters.get(name)!);
   if (layer.base_layer instanceof Embedding) return embedded(layer, x, rows, names, updates);

@@ -1,6 +1,8 @@
 // Which adapters take part: one object for a model, which all of its adapted layers look at.
+import { noting, type Restore } from "../autograd/surroundings.ts";
 import { ValueError } from "../gpu/errors.ts";
-import type { RandomState } from "../tensor/philox.ts";
+import { replayed } from "../gpu/recording.ts";
+import { copyOfState, type RandomState } from "../tensor/philox.ts";
 
 /** The adapters of each sequence of a batch. */
 export type RowNames = readonly (readonly string[])[];
@@ -38,6 +40,11 @@ export class Switches {
     this.checkFree(op);
     const before = { enabled: this.enabled, rows: this.rows };
     Object.assign(this, set);
+    const forget = noting(() => noteSwitches(this));
+    const back = () => {
+      Object.assign(this, before);
+      forget();
+    };
     this.#depth += 1;
     let result: T;
     try {
@@ -46,12 +53,12 @@ export class Switches {
       if (isPromise(result)) this.#waiting = op;
     } finally {
       this.#depth -= 1;
-      if (!this.#waiting) Object.assign(this, before);
+      if (!this.#waiting) back();
     }
     if (!isPromise(result)) return result;
     return Promise.resolve(result).finally(() => {
       this.#waiting = null;
-      Object.assign(this, before);
+      back();
     }) as T;
   }
 }
@@ -79,4 +86,28 @@ function checkNow(op: string, result: unknown, isInside: boolean): void {
 /** What a generator function returns: nothing of it has run. Arrays and maps are not. */
 function isIterator(result: unknown): boolean {
   return typeof (result as Iterator<unknown> | null)?.next === "function";
+}
+
+/** Notes who takes part and where their random numbers are, for a checkpoint that runs again in backward. */
+export function noteSwitches(switches: Switches): Restore {
+  const then = copyOf(switches);
+  return () => {
+    const now = copyOf(switches);
+    bringBack(switches, then);
+    return () => bringBack(switches, now);
+  };
+}
+
+type Noted = Pick<Switches, "active" | "enabled" | "rows" | "streams">;
+
+function copyOf({ active, enabled, rows, streams }: Switches): Noted {
+  const copies = Array.from(streams, ([name, state]) => [name, copyOfState(() => state)] as const);
+  return { active, enabled, rows, streams: new Map(copies) };
+}
+
+function bringBack(switches: Switches, { streams, ...rest }: Noted): void {
+  Object.assign(switches, rest);
+  replayed(() => {
+    for (const [name, state] of streams) Object.assign(switches.streams.get(name) ?? {}, state);
+  });
 }

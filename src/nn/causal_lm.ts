@@ -65,6 +65,24 @@ export abstract class CausalLM extends Module<[ids: Tensor, cache?: KVCache, lay
   abstract readonly sizes: LMSizes;
   /** The output head; null where the embedding's weight serves as one. */
   abstract lm_head: Module | null;
+  #gradientCheckpointing = false;
+
+  /**
+   * Whether training keeps of each layer its input alone, and computes the layer again in backward: one more
+   * forward pass for most of the memory of activations. Not a bit of loss or gradients changes. Default false.
+   */
+  get gradientCheckpointing(): boolean {
+    return this.#gradientCheckpointing;
+  }
+
+  set gradientCheckpointing(value: boolean) {
+    this.#gradientCheckpointing = value;
+  }
+
+  /** Whether a call is to compute layers again in backward. */
+  protected recomputes(cache: KVCache | undefined): boolean {
+    return this.#gradientCheckpointing && this.training && !cache;
+  }
 
   /**
    * What the last layer makes of each token, normalised: `logits` turns it into logits.

@@ -13,6 +13,7 @@ import {
 import { arange } from "../tensor/create.ts";
 import { scoped } from "../tensor/scope.ts";
 import type { Tensor } from "../tensor/tensor.ts";
+import { type BlockContext, throughBlocks } from "./blocks.ts";
 import {
   CausalLM,
   type LMSizes,
@@ -22,25 +23,11 @@ import {
 } from "./causal_lm.ts";
 import { type GPT2Config, type GPT2Spec, readGPT2Config } from "./gpt2_config.ts";
 import type { KVCache } from "./kv_cache.ts";
-import {
-  addThenNorm,
-  Conv1D,
-  Dropout,
-  Embedding,
-  LayerNorm,
-  Linear,
-  throughBlocks,
-} from "./layers.ts";
+import { addThenNorm, Conv1D, Dropout, Embedding, LayerNorm, Linear } from "./layers.ts";
 import { MLP } from "./mlp.ts";
 import { Module } from "./module.ts";
 
-/** What a block needs besides its input. */
-interface Context {
-  cache: KVCache | undefined;
-  starts: Tensor | null;
-}
-
-class GPT2Attention extends Module<[Tensor, Context]> {
+class GPT2Attention extends Module<[Tensor, BlockContext]> {
   c_attn: Module;
   c_proj: Module;
   resid_dropout: Dropout;
@@ -55,7 +42,7 @@ class GPT2Attention extends Module<[Tensor, Context]> {
     this.resid_dropout = new Dropout(spec.residualDropout);
   }
 
-  forward(x: Tensor, { cache, starts }: Context): Tensor {
+  forward(x: Tensor, { cache, starts = null }: BlockContext): Tensor {
     const [B, T, D] = x.shape as [number, number, number];
     const { heads, scales } = this.spec;
     const qkv = this.c_attn.call(x); // [B, T, 3·D]
@@ -73,7 +60,7 @@ class GPT2Attention extends Module<[Tensor, Context]> {
  * comes next adds it on the way.
  */
 class GPT2Block extends Module<
-  [Tensor, Tensor | null, Context],
+  [Tensor, Tensor | null, BlockContext],
   readonly [x: Tensor, residual: Tensor]
 > {
   ln_1: LayerNorm;
@@ -93,7 +80,7 @@ class GPT2Block extends Module<
   forward(
     x: Tensor,
     residual: Tensor | null,
-    context: Context,
+    context: BlockContext,
   ): readonly [x: Tensor, residual: Tensor] {
     const [h, normed] = addThenNorm(this.ln_1, x, residual);
     const [sum, y] = scoped(() => addThenNorm(this.ln_2, h, this.attn.call(normed, context)));
@@ -101,7 +88,16 @@ class GPT2Block extends Module<
   }
 }
 
-class GPT2Model extends Module<[Tensor, Context, number]> {
+/** What a call of the decoder brings besides its ids. */
+interface Call {
+  cache: KVCache | undefined;
+  starts: Tensor | null;
+  /** Position of the first token. */
+  offset: number;
+  recomputes: boolean;
+}
+
+class GPT2Model extends Module<[Tensor, Call]> {
   wte: Embedding;
   wpe: Embedding;
   drop: Dropout;
@@ -118,8 +114,7 @@ class GPT2Model extends Module<[Tensor, Context, number]> {
     this.ln_f = new LayerNorm(spec.width, spec.normEps);
   }
 
-  forward(ids: Tensor, context: Context, offset: number): Tensor {
-    const { starts } = context;
+  forward(ids: Tensor, { cache, starts, offset, recomputes }: Call): Tensor {
     this.#positions ??= arange(0, this.spec.maxLength, 1, "i32").persist();
     let positions = slice(this.#positions, 0, offset, offset + ids.shape[1]!); // [T]
     // Positions count from the first token of a row, or of its text in a packed row; padding before it
@@ -131,7 +126,7 @@ class GPT2Model extends Module<[Tensor, Context, number]> {
     const embedded = scoped(() =>
       this.drop.call(add(this.wte.call(ids), this.wpe.call(positions))),
     );
-    const [x, residual] = throughBlocks(this.h, embedded, context);
+    const [x, residual] = throughBlocks(this.h, embedded, { cache, starts }, recomputes);
     return addThenNorm(this.ln_f, x, residual)[1];
   }
 
@@ -184,7 +179,8 @@ export class GPT2LMHeadModel extends CausalLM {
 
   hidden(ids: Tensor, cache?: KVCache, layout?: RowLayout): Tensor {
     const { T, offset, starts } = this.checkIds(ids, cache, layout);
-    const x = this.transformer.call(ids, { cache, starts }, offset);
+    const recomputes = this.recomputes(cache);
+    const x = this.transformer.call(ids, { cache, starts, offset, recomputes });
     cache?.advance(T);
     return x;
   }

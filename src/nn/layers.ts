@@ -165,25 +165,6 @@ export function addThenNorm(
   return [h, norm.call(h)];
 }
 
-/**
- * A residual stream through blocks. What no block keeps for backward is freed on the way; x too.
- * @param x  what the first block gets
- * @returns the sum's last two summands, as a block returns them
- */
-export function throughBlocks<C>(
-  blocks: readonly Module<[Tensor, Tensor | null, C], readonly [x: Tensor, residual: Tensor]>[],
-  x: Tensor,
-  context: C,
-): readonly [x: Tensor, residual: Tensor | null] {
-  let state: readonly [x: Tensor, residual: Tensor | null] = [x, null];
-  for (const block of blocks) {
-    const next = block.call(...state, context);
-    for (const t of state) if (t && !next.includes(t)) t.dispose();
-    state = next;
-  }
-  return state;
-}
-
 /** Drops elements with probability `p` in training and scales the others by 1/(1−p). */
 export class Dropout extends Module {
   constructor(readonly p = 0.5) {

@@ -6,6 +6,7 @@ import { ValueError } from "../gpu/errors.ts";
 import { scoped } from "../tensor/scope.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { Attention, type AttentionContext } from "./attention.ts";
+import { throughBlocks } from "./blocks.ts";
 import {
   CausalLM,
   type LMSizes,
@@ -14,7 +15,7 @@ import {
   type RowLayout,
 } from "./causal_lm.ts";
 import type { KVCache } from "./kv_cache.ts";
-import { addThenNorm, Embedding, Linear, RMSNorm, throughBlocks } from "./layers.ts";
+import { addThenNorm, Embedding, Linear, RMSNorm } from "./layers.ts";
 import { type DecoderSpec, type LlamaConfig, readLlamaConfig } from "./llama_config.ts";
 import { GatedMLP } from "./mlp.ts";
 import { Module } from "./module.ts";
@@ -83,7 +84,16 @@ function normOf({ hiddenSize, normEps, normOffset }: DecoderSpec): RMSNorm {
   return new RMSNorm(hiddenSize, normEps, normOffset);
 }
 
-class LlamaModel extends Module<[Tensor, KVCache | undefined, number, Tensor | null]> {
+/** What a call of the decoder brings besides its ids. */
+interface Call {
+  cache: KVCache | undefined;
+  /** Position of the first token. */
+  offset: number;
+  starts: Tensor | null;
+  recomputes: boolean;
+}
+
+class LlamaModel extends Module<[Tensor, Call]> {
   embed_tokens: Embedding;
   layers: LlamaDecoderLayer[];
   norm: RMSNorm;
@@ -97,13 +107,13 @@ class LlamaModel extends Module<[Tensor, KVCache | undefined, number, Tensor | n
     this.#tables = new RopeTables(spec.rope, spec.headDim, spec.maxLength);
   }
 
-  forward(ids: Tensor, cache: KVCache | undefined, offset: number, starts: Tensor | null): Tensor {
+  forward(ids: Tensor, { cache, offset, starts, recomputes }: Call): Tensor {
     const angles = this.#tables.at(offset, ids.shape[1]!);
     const context: AttentionContext = { angles, cache, starts };
     const embedded = this.embed_tokens.call(ids);
     const { embeddingScale } = this.spec;
     const scaled = embeddingScale === 1 ? embedded : mul(embedded, embeddingScale);
-    const [x, residual] = throughBlocks(this.layers, scaled, context);
+    const [x, residual] = throughBlocks(this.layers, scaled, context, recomputes);
     return addThenNorm(this.norm, x, residual)[1];
   }
 
@@ -157,7 +167,8 @@ export class LlamaForCausalLM extends CausalLM {
   hidden(ids: Tensor, cache?: KVCache, layout?: RowLayout): Tensor {
     const { T, offset, starts } = this.checkIds(ids, cache, layout);
     if (layout?.starts) this.checkPackable(T);
-    const x = this.model.call(ids, cache, offset, starts);
+    const recomputes = this.recomputes(cache);
+    const x = this.model.call(ids, { cache, offset, starts, recomputes });
     cache?.advance(T);
     return x;
   }

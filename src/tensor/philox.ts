@@ -59,9 +59,14 @@ export function manualSeed(seed: number): void {
 
 /** The state now. Asked for in a captured step, the object is brought up to date in each replay. */
 export function randomState(): RandomState {
-  const now = { ...state };
-  replayed(() => Object.assign(now, state));
-  return now;
+  return copyOfState(() => state);
+}
+
+/** As `randomState`, of a state that is not the common one. */
+export function copyOfState(stateNow: () => RandomState): RandomState {
+  const copy = { ...stateNow() };
+  replayed(() => Object.assign(copy, stateNow()));
+  return copy;
 }
 
 export function setRandomState(to: RandomState): void {

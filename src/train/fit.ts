@@ -24,7 +24,7 @@ import type { StepFacts } from "./train_step.ts";
 import type { RunState } from "./training_checkpoint.ts";
 
 /**
- * Trains a model with AdamW. Its mode is as before afterwards, also where something throws.
+ * Trains a model with AdamW. Its modes are as before afterwards, also where something throws.
  * The model's code runs for the first two steps; from then on what it did on the GPU is repeated, so that a
  * change of the model on the way, of dropout or of what is frozen, has no effect: `capture: false` is for that.
  * @throws ValueError where an option is out of range, and for what AdamW refuses;
@@ -33,12 +33,14 @@ import type { RunState } from "./training_checkpoint.ts";
 export async function fit(model: CausalLM, options: FitOptions): Promise<FitResult> {
   const settings = settingsOf(options);
   using run = new Run(model, options, settings);
-  const wasTraining = model.training;
+  const { training, gradientCheckpointing } = model;
   model.train();
+  model.gradientCheckpointing = options.gradientCheckpointing ?? gradientCheckpointing;
   try {
     return await run.toTheEnd();
   } finally {
-    model.train(wasTraining);
+    model.train(training);
+    model.gradientCheckpointing = gradientCheckpointing;
   }
 }
 

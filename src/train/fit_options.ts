@@ -57,6 +57,11 @@ export interface FitOptions {
    * by default it is trained eagerly.
    */
   capture?: boolean;
+  /**
+   * Keeps of each layer its input alone and computes it again in backward, as `model.gradientCheckpointing`: less
+   * memory for more time, and the same bits. A run may go on with another choice. Default: as the model is set.
+   */
+  gradientCheckpointing?: boolean;
   onStep?: (progress: FitProgress) => void;
   /** Called after each look at a held-out set. */
   onLook?: (look: Look) => void;

@@ -1,6 +1,7 @@
 import { equal, is, ok } from "uvu/assert";
 import { backward } from "../../src/autograd/backward.ts";
-import { checkpoint, detach, grad, valueAndGrad } from "../../src/autograd/grad.ts";
+import { checkpoint } from "../../src/autograd/checkpoint.ts";
+import { detach, grad, valueAndGrad } from "../../src/autograd/grad.ts";
 import { noGrad } from "../../src/autograd/graph.ts";
 import { op } from "../../src/autograd/op.ts";
 import { add, dropout, gelu, linear, matmul, mul, sum } from "../../src/autograd/ops/index.ts";

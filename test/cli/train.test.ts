@@ -69,12 +69,13 @@ data: { train: ${folder}/text.txt, length: 16 }
 training: { steps: 50, batch: 2, lr: { rslora: 1e-2, full: 1e-3 } }
 `;
     writeFileSync(`${folder}/run.yaml`, yaml);
-    const args = ["train", "-c", `${folder}/run.yaml`, "--steps", "2", "--json", "--quiet"];
+    const args = ["train", "-c", `${folder}/run.yaml`, "--steps", "2", "--gradient-checkpointing", "--json", "--quiet"]; // biome-ignore format: one line
     const { code, stdout, stderr } = await inProcess(args);
     equal([code, stderr], [0, ""]);
     const run = JSON.parse(stdout);
     equal(run, await readRun(`${folder}/run`));
     equal([run.steps, run.config.method, run.config.training.lr], [2, "rslora", 0.01]);
+    is(run.config.training.gradient_checkpointing, true);
   }),
 );
 

@@ -4,7 +4,8 @@ import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { equal, is, not, ok } from "uvu/assert";
 import { backward } from "../../src/autograd/backward.ts";
-import { checkpoint } from "../../src/autograd/grad.ts";
+import { checkpoint } from "../../src/autograd/checkpoint.ts";
+
 import { addLora } from "../../src/lora/lora.ts";
 import { AdamW, clipGradNorm, cosineSchedule, Scheduler, SGD } from "../../src/nn/optim/index.ts";
 import { fromPretrained } from "../../src/nn/pretrained.ts";

@@ -1,7 +1,8 @@
 import { readFileSync } from "node:fs";
 import { equal, is, ok } from "uvu/assert";
 import { backward } from "../../src/autograd/backward.ts";
-import { checkpoint } from "../../src/autograd/grad.ts";
+import { checkpoint } from "../../src/autograd/checkpoint.ts";
+
 import { dropout } from "../../src/autograd/ops/dropout.ts";
 import { kernel } from "../../src/kernels/kernel.ts";
 import { parameter, tensor, zeros } from "../../src/tensor/create.ts";

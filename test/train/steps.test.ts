@@ -102,6 +102,33 @@ gpuTest("micro-batches trained by replay and eagerly get the same bits, with dro
   equal(await outcome(true), await outcome(false));
 });
 
+gpuTest(
+  "layers computed again in backward: the same bits, replayed and eager, and packed rows",
+  async () => {
+    const packed: TrainingRows = {
+      ...masked,
+      rows: (...args) => ({ ...masked.rows(...args), starts: Int32Array.from({ length: 22 }, (_, i) => (i % 11 < 5 ? 0 : 5)) }), // biome-ignore format: one line
+    };
+    const outcome = async (
+      train: TrainingRows,
+      gradientCheckpointing: boolean,
+      capture: boolean,
+    ) => {
+      manualSeed(4);
+      using model = await load();
+      addLora(model, { r: 4, lora_dropout: 0.2, target_modules: "all-linear" });
+      const { losses, gradNorms } = await fit(model, { ...options, train, gradientCheckpointing, capture }); // biome-ignore format: one line
+      is(model.gradientCheckpointing, false, "as before");
+      return { losses, gradNorms, weights: await weightsOf(model) };
+    };
+    for (const train of [windows, packed]) {
+      const plain = await outcome(train, false, true);
+      equal(await outcome(train, true, true), plain);
+      equal(await outcome(train, true, false), plain);
+    }
+  },
+);
+
 gpuTest("schedules by name, and what each step of fit tells", async () => {
   equal([0, 3, 9].map(scheduleOf("linear", 2, 10)), [0, 3, 9].map(linearSchedule(2, 10)));
   equal([0, 3, 9].map(scheduleOf("cosine", 2, 10)), [0, 3, 9].map(cosineSchedule(2, 10)));

@@ -31,9 +31,10 @@ export function sharesBase(method: Method): boolean {
   return !["full", "pissa", "olora"].includes(method);
 }
 
-/** Puts what the method trains into a model. */
+/** Puts what the method trains into a model, and sets how its activations are kept. */
 export async function prepare(model: CausalLM, config: FullConfig): Promise<Prepared> {
   const { method, seed, training } = config;
+  model.gradientCheckpointing = training.gradient_checkpointing;
   manualSeed(seed);
   if (method === "full") return prepareFull(model);
   const make = sharesBase(method) ? addLora : addDecomposedLora;

@@ -126,6 +126,8 @@ const training = z.strictObject(
     /** A limit of time. What there is then is saved; `resume` goes on. */
     seconds: above.optional(),
     capture: flag.optional(),
+    /** Less memory for more time: of each layer its input alone is kept, and the layer is computed again in backward. */
+    gradient_checkpointing: flag.default(false),
   },
   section("steps or epochs, batch, lr and so on"),
 );

@@ -299,6 +299,22 @@ gpuTest(
 );
 
 gpuTest(
+  "layers computed again in backward: the bits of a plain run, also where only its second half is such",
+  inTiny(async (folder) => {
+    const config = (output: string, gradient_checkpointing: boolean) =>
+      tinyConfig(folder, { output: `${folder}/${output}`, training: { gradient_checkpointing } });
+    const plain = await trainRun(config("plain", false));
+    const again = await trainRun(config("again", true));
+    is(again.config.training.gradient_checkpointing, true);
+    equal(adapterBytes(again.folder), adapterBytes(plain.folder));
+    ok(again.memory!.peak_bytes.activations < plain.memory!.peak_bytes.activations);
+    await trainRun(config("half", false), { limits: { steps: 3 } });
+    await trainRun({ ...config("half", true), resume: true });
+    equal(adapterBytes(`${folder}/half`), adapterBytes(plain.folder));
+  }),
+);
+
+gpuTest(
   "a configuration's augmentations: texts mixed, then tokens dropped",
   inTiny(async (folder) => {
     writeFileSync(`${folder}/texts.jsonl`, '{"text": "fox"}\n{"text": "dogs"}\n'.repeat(12));
