@@ -1,5 +1,6 @@
 // Chats as text: the Jinja template of a tokenizer, rendered through `@huggingface/jinja`.
-import { FormatError, ValueError } from "../../gpu/errors.ts";
+import type { Template } from "@huggingface/jinja";
+import { FormatError, LowrankError, ValueError } from "../../gpu/errors.ts";
 import { optional } from "../optional.ts";
 import type { Tokenizer } from "./tokenizer.ts";
 
@@ -32,13 +33,8 @@ export async function renderChat(
   options: ChatOptions = {},
 ): Promise<string> {
   const template = templateOf(tokenizer, options.template);
-  const { Template } = await optional(
-    "chat",
-    "@huggingface/jinja",
-    () => import("@huggingface/jinja"),
-  );
   try {
-    return new Template(template).render({
+    return (await compiled(template)).render({
       ...tokenizer.specialTokens,
       messages,
       add_generation_prompt: options.addGenerationPrompt ?? false,
@@ -47,10 +43,22 @@ export async function renderChat(
       ...options.variables,
     });
   } catch (error) {
+    if (error instanceof LowrankError) throw error;
     throw new FormatError(
       `chat: the template cannot render the chat: ${(error as Error).message}.`,
     );
   }
+}
+
+/** The template compiled last: a data set renders one thousands of times. */
+let last: { text: string; template: Template } | null = null;
+
+async function compiled(text: string): Promise<Template> {
+  if (last?.text === text) return last.template;
+  const jinja = await optional("chat", "@huggingface/jinja", () => import("@huggingface/jinja"));
+  const template = new jinja.Template(text);
+  last = { text, template };
+  return template;
 }
 
 /** The ids of a chat. The template writes the special tokens; none are added. */
