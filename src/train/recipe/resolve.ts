@@ -92,6 +92,10 @@ function contradictionOf(config: FullConfig): Problem | null {
     const expected = "absent unless data.rows is packed";
     return { key: "data.augment.mixing", expected, got: data.augment.mixing };
   }
+  if (data.rows === "windows" && data.long !== "auto" && data.long !== "split") {
+    const expected = "auto where data.rows is windows, which cut a text anywhere";
+    return { key: "data.long", expected, got: data.long };
+  }
   if (method === "full" && !["auto", "f32"].includes(base_dtype)) {
     const expected = "auto or f32 with method full, which trains the base itself";
     return { key: "base_dtype", expected, got: base_dtype };

@@ -52,12 +52,8 @@ export async function readRunData(
   }
   const notes: string[] = [];
   const options = (paths: readonly string[]) => loadOptions(config, paths, length);
-  const { train, valid, counts } = await split(
-    config,
-    tokenizer,
-    await options(config.train),
-    notes,
-  );
+  const asked = await options(config.train);
+  const { train, valid, counts } = await split(config, tokenizer, asked, length, notes);
   const rowsOf = (set: ExampleSet, key: string) => cut(set, config.rows, length, key);
   const also = async (paths: readonly string[], key: string) =>
     rowsOf((await loadData(tokenizer, await options(paths))).train, key);
@@ -99,9 +95,10 @@ async function loadOptions(
   train: readonly string[],
   length: number,
 ): Promise<LoadOptions> {
-  const way =
-    long !== "auto" ? long : rows === "windows" || (await areTexts(train)) ? "split" : "error";
-  return { train, length, long: way, learn, turns, skipBad, splitSeed };
+  const how = { learn, turns, skipBad, splitSeed };
+  if (rows === "windows") return { train, ...how }; // whole, for the parts of a split one share a token
+  const way = long !== "auto" ? long : (await areTexts(train)) ? "split" : "error";
+  return { train, length, long: way, ...how };
 }
 
 /** Whether all files are plain text. */
@@ -112,16 +109,19 @@ export async function areTexts(paths: readonly string[]): Promise<boolean> {
 
 /** Samples are held out by their content. Plain text has few of them, so its end is held out instead. */
 async function split(
-  { train: paths, valid: asked }: DataConfig,
+  { train: paths, valid: asked, rows }: DataConfig,
   tokenizer: Tokenizer,
   options: LoadOptions,
+  length: number,
   notes: string[],
 ): Promise<LoadedData> {
   const valid = asked ?? USUAL_SHARE;
   if (typeof valid !== "number") return loadData(tokenizer, { ...options, valid });
   if (await areTexts(paths)) {
     const whole = await loadData(tokenizer, options);
-    if (whole.train.count > 1) return { ...whole, ...withoutEnd(whole.train, valid) };
+    const { train } = whole;
+    const parts = rows === "windows" ? cutAtToken(train, valid, length) : withoutEnd(train, valid);
+    if (parts) return { ...whole, ...parts };
     notes.push("nothing is held out, for the text fits one row; shorten data.length to validate");
     return whole;
   }
@@ -137,10 +137,34 @@ async function split(
   }
 }
 
-function withoutEnd(set: ExampleSet, share: number): { train: ExampleSet; valid: ExampleSet } {
+interface Parts {
+  train: ExampleSet;
+  valid: ExampleSet;
+}
+
+/** Without its last examples; null where there is but one. */
+function withoutEnd(set: ExampleSet, share: number): Parts | null {
+  if (set.count < 2) return null;
   const held = Math.min(set.count - 1, Math.max(1, Math.round(share * set.count)));
   const [train, valid] = [new ExampleSet(), new ExampleSet()];
   for (let i = 0; i < set.count; i++) (i < set.count - held ? train : valid).add(set.at(i));
+  return { train, valid };
+}
+
+/** Without its last tokens, at least a window of them; null where that leaves no window. */
+function cutAtToken(set: ExampleSet, share: number, length: number): Parts | null {
+  const window = length + 1;
+  const end = set.tokens - Math.max(window, Math.round(share * set.tokens));
+  if (end < window) return null;
+  const [train, valid] = [new ExampleSet(), new ExampleSet()];
+  let start = 0;
+  for (let i = 0; i < set.count; i++) {
+    const { ids, labels } = set.at(i);
+    const at = Math.min(ids.length, Math.max(0, end - start));
+    if (at > 0) train.add({ ids: ids.slice(0, at), labels: labels.slice(0, at) });
+    if (at < ids.length) valid.add({ ids: ids.slice(at), labels: labels.slice(at) });
+    start += ids.length;
+  }
   return { train, valid };
 }
 
@@ -153,17 +177,13 @@ export function cut(
 ): RowSet {
   if (kind === "packed") return new PackedRows(set, length);
   if (kind === "padded") return new PaddedRows(set, length);
-  const ids: number[] = [];
   for (let i = 0; i < set.count; i++) {
-    const example = set.at(i);
-    if (example.labels.includes(IGNORED, 1)) {
-      const expected = "plain text where data.rows is windows, for windows learn every token";
-      const hint = "Use packed rows, or data.learn all.";
-      throw configError({ key, expected, got: "prompts or chats", hint });
-    }
-    for (const id of example.ids) ids.push(id);
+    if (!set.at(i).labels.includes(IGNORED, 1)) continue;
+    const expected = "plain text where data.rows is windows, for windows learn every token";
+    const hint = "Use packed rows, or data.learn all.";
+    throw configError({ key, expected, got: "prompts or chats", hint });
   }
-  if (ids.length > length) return new Windows(Int32Array.from(ids), length);
+  if (set.tokens > length) return new Windows(set.text, length);
   const expected = `of more than ${length} tokens, a window`;
-  throw configError({ key, expected, got: `${ids.length}`, hint: "Shorten data.length." });
+  throw configError({ key, expected, got: `${set.tokens}`, hint: "Shorten data.length." });
 }

@@ -12,8 +12,9 @@ import {
   resolveConfig,
   trainRun,
 } from "../../../src/train/recipe/index.ts";
+import type { RowSet } from "../../../src/train/rows.ts";
 import { inFolder } from "../../child.ts";
-import { gpuTest, runTests, theGpu } from "../../gpu.ts";
+import { gpuTest, runTests, theGpu, throwsLike } from "../../gpu.ts";
 import { type Change, rejects, TEXT, tinyConfig, writeTinyData } from "./tiny_recipe.ts";
 
 const inTiny = (body: (folder: string) => Promise<void>) => () =>
@@ -275,6 +276,30 @@ gpuTest(
       of(windows),
       "ConfigError",
       "data.train must be of more than 16 tokens, a window",
+    );
+  }),
+);
+
+gpuTest(
+  "windows of a text are its tokens, each once: what is trained on, and behind it what is held out",
+  inTiny(async (folder) => {
+    const base = await Base.open(resolveConfig(tinyConfig(folder)));
+    const all = base.tokenizer.encode(TEXT.trimEnd());
+    const of = (data: object) => base.dataOf(resolveConfig(tinyConfig(folder, { data })));
+    const { own, valid, tokens } = await of({ rows: "windows", valid: 0.25 });
+    const held = Math.round((all.length + 1) / 4); // the end of the text is a token too
+    is(tokens, all.length + 1 - held);
+    const read = (rows: RowSet) =>
+      Array.from({ length: rows.count }, (_, i) => [...rows.row(i).ids]).flat();
+    equal(read(own), all.slice(0, 16 * own.count));
+    equal(read(valid!), all.slice(tokens, tokens + 16 * valid!.count));
+    ok(own.count > 20 && valid!.count > 8);
+    const { own: few } = await of({ rows: "windows", valid: 0.001 });
+    is(few.count, Math.floor((all.length + 1 - 17 - 1) / 16), "a window at least is held out");
+    throwsLike(
+      () => resolveConfig(tinyConfig(folder, { data: { rows: "windows", long: "drop" } })),
+      "ConfigError",
+      "data.long must be auto where data.rows is windows",
     );
   }),
 );
