@@ -17,6 +17,8 @@ export interface HeldOut {
   after: number | null;
 }
 
+type PeakBytes = Record<MemoryCategory | "total", number>;
+
 export interface RunSummary {
   format: 1;
   /** Where all of the run lies. */
@@ -40,8 +42,8 @@ export interface RunSummary {
   /** Steps that moved nothing, for a loss or gradient was not finite. */
   skipped: number;
   parameters: { trainable: number; total: number; share: number };
-  /** The most that each category had while training, and the most of all together. */
-  memory: { peak_bytes: Record<MemoryCategory | "total", number> } | null;
+  /** The most that all categories had together while training, and what each had then: they add up. */
+  memory: { peak_bytes: PeakBytes } | null;
   /** Median of a step. */
   step_ms: number | null;
   tokens_per_second: number | null;
@@ -76,15 +78,12 @@ export async function readRun(folder: string): Promise<RunSummary | null> {
   return (await readJson(`${folder}/${FILE}`)) as unknown as RunSummary;
 }
 
-/** The peaks since the last `resetPeak()`, or those of an earlier call where they were higher. */
+/** The peak since the last `resetPeak()`, or that of an earlier call where it was higher. */
 export function peakBytes(earlier: RunSummary["memory"] = null): NonNullable<RunSummary["memory"]> {
   const { categories, total } = gpu("trainRun").memory();
-  const peaks = MEMORY_CATEGORIES.map((name) => [name, categories[name].peak] as const);
-  const highest = [...peaks, ["total", total.peak] as const].map(([name, peak]) => [
-    name,
-    Math.max(peak, earlier?.peak_bytes[name] ?? 0),
-  ]);
-  return { peak_bytes: Object.fromEntries(highest) };
+  if (earlier && earlier.peak_bytes.total > total.peak) return earlier;
+  const parts = MEMORY_CATEGORIES.map((name) => [name, categories[name].atPeak] as const);
+  return { peak_bytes: { ...Object.fromEntries(parts), total: total.peak } as PeakBytes };
 }
 
 /** Bytes of all files of a folder. */

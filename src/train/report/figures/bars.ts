@@ -114,7 +114,7 @@ export async function memoryFigure(runs: readonly Run[]): Promise<Figure | null>
   return {
     title: "GPU memory",
     about:
-      "The most that each kind had. They need not have had it at once: at the right stands the most of all together.",
+      "What each kind had when all of them together had the most; at the right stands how much that was.",
     size: "half",
     plot: await barPlot(`GPU memory. ${alt}`, bars),
     key: categories.map((name) => ({ name, colour: colour(name), shape: "block" })),
