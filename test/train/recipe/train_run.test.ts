@@ -44,7 +44,11 @@ gpuTest(
     ok(valid!.after! < valid!.before, "it learnt");
     is(general!.forgetting, general!.after! - general!.before);
     const { total, ...parts } = memory!.peak_bytes;
-    is(Object.values(parts).reduce((sum, bytes) => sum + bytes, 0), total, "they add up");
+    is(
+      Object.values(parts).reduce((sum, bytes) => sum + bytes, 0),
+      total,
+      "they add up",
+    );
     ok(parts.adapters > 0 && parts.optimiser > 0);
     const events = readMetrics(`${summary.folder}/metrics.jsonl`);
     const steps = events.filter(({ kind }) => kind === "step").map(({ step }) => step);
