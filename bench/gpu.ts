@@ -9,9 +9,10 @@ import { addLora } from "../src/lora/index.ts";
 import { AdamW, GPT2LMHeadModel } from "../src/nn/index.ts";
 import { randn, tensor } from "../src/tensor/create.ts";
 import type { Tensor } from "../src/tensor/tensor.ts";
+import { conditions } from "../src/train/bench/timed.ts";
 import type { BenchRow, Ready } from "./harness.ts";
 import { measure } from "./measure.ts";
-import { conditions, writeResults } from "./results.ts";
+import { writeResults } from "./results.ts";
 import { equalsDot, looksAlive } from "./verify.ts";
 
 type Stored = "f32" | "f16";

@@ -5,9 +5,10 @@ import { fromHere } from "../scripts/from_here.ts";
 import { init } from "../src/gpu/device.ts";
 import { formatProfile } from "../src/kernels/profile.ts";
 import { measureRoofline } from "../src/kernels/roofline.ts";
+import { conditions } from "../src/train/bench/timed.ts";
 import { benchRows } from "./harness.ts";
 import { measure, type Result } from "./measure.ts";
-import { conditions, writeResults } from "./results.ts";
+import { writeResults } from "./results.ts";
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,

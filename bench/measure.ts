@@ -5,6 +5,7 @@ import { type Profile, profile } from "../src/kernels/profile.ts";
 import type { Roofline } from "../src/kernels/roofline.ts";
 import { scope } from "../src/tensor/scope.ts";
 import { Tensor } from "../src/tensor/tensor.ts";
+import { quantile } from "../src/train/bench/timed.ts";
 import type { BenchRow, Ready } from "./harness.ts";
 import { looksAlive } from "./verify.ts";
 
@@ -150,13 +151,4 @@ function summary(
     gbytesPerSecond: bytes ? bytes / ms / 1e6 : null,
     shareOfPeak: leastMs > 0 ? leastMs / ms : null,
   };
-}
-
-/** The value below which a share `q` of the values lies. */
-export function quantile(values: readonly number[], q: number): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  const at = (sorted.length - 1) * q;
-  const low = sorted[Math.floor(at)] ?? 0;
-  const high = sorted[Math.ceil(at)] ?? low;
-  return low + (high - low) * (at - Math.floor(at));
 }

@@ -1,30 +1,9 @@
 // Files of measurements: what machine, what device, when, and one row for each thing measured.
 import { existsSync, readFileSync } from "node:fs";
-import { cpus } from "node:os";
 import { writeFileSafely } from "../src/tensor/files.ts";
-
-/** Where and when rows were measured. */
-export interface Conditions {
-  /** Which bench: `ops`, `peers`, `cuda`. */
-  bench: string;
-  adapter: string;
-  driver: string;
-  cpu: string;
-  cores: number;
-  node: string;
-  /** When the last of the rows was measured. */
-  date: string;
-}
+import type { Conditions } from "../src/train/bench/timed.ts";
 
 export type Results<Row> = Conditions & { rows: Row[] } & Record<string, unknown>;
-
-/** What this process runs on. */
-export function conditions(bench: string, adapter: string, driver: string): Conditions {
-  const cores = cpus();
-  const cpu = cores[0]?.model.trim() ?? process.arch;
-  const date = new Date().toISOString();
-  return { bench, adapter, driver, cpu, cores: cores.length, node: process.version, date };
-}
 
 /**
  * Writes results. Rows of an earlier run that are not measured anew stay, so that a long bench can be run

@@ -1,12 +1,16 @@
-// README's performance section, made from bench/results: `npm run docs`.
+// README's performance section and the table of bases in docs/lora.md, made from bench/results: `npm run docs`.
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Result } from "../bench/measure.ts";
 import { CASES } from "../bench/peers/cases.ts";
 import type { PeerRow, PeerTimes } from "../bench/peers/rows.ts";
-import type { Conditions, Results } from "../bench/results.ts";
+import type { QLoraRow } from "../bench/qlora.ts";
+import type { Results } from "../bench/results.ts";
 import { writeFileSafely } from "../src/tensor/files.ts";
+import type { ModelBench } from "../src/train/bench/bench_model.ts";
+import type { Conditions } from "../src/train/bench/timed.ts";
+import { baseBytesTable, markdownTable, modelTable, qloraTable } from "./model_tables.ts";
 
 const root = resolve(import.meta.dirname, "..");
 
@@ -54,11 +58,12 @@ export function performanceSection(results: readonly Results<unknown>[]): string
   const parts = [...new Set(results.map(({ adapter }) => adapter))].sort().flatMap((adapter) => {
     const newest = (bench: string) =>
       results.find((r) => r.adapter === adapter && r.bench === bench);
-    const [peers, ops] = [newest("peers"), newest("ops")];
+    const [peers, ops, models] = [newest("peers"), newest("ops"), newest("model")];
     const large = newest("gpu") ?? newest("cuda");
     return [
       ...(peers ? [heading(peers), peerTable(peers.rows as PeerRow[])] : []),
       ...(ops ? [shapesTable(ops.rows as Result[])] : []),
+      ...(models ? [heading(models), modelTable(models.rows as ModelBench[]), baseBytesTable(models.rows as ModelBench[])] : []), // biome-ignore format: one line
       ...(large ? [heading(large), largeTable(large.rows as LargeRow[])] : []),
     ].filter(Boolean);
   });
@@ -67,11 +72,6 @@ export function performanceSection(results: readonly Results<unknown>[]): string
 
 function heading({ adapter, driver, cpu, cores, date }: Conditions): string {
   return `**${adapter}** (${driver}; ${cpu}, ${cores} cores; ${date.slice(0, 10)})`;
-}
-
-function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
-  const line = (cells: readonly string[]) => `| ${cells.join(" | ")} |`;
-  return [line(head), `|${"---|".repeat(head.length)}`, ...rows.map(line)].join("\n");
 }
 
 /** Our time in each case, and how many times ours the others took in the same run. */
@@ -89,7 +89,7 @@ function peerTable(rows: readonly PeerRow[]): string {
     const rate = ours === null ? "" : (same[0]!.flops / ours / 1e6).toFixed(1);
     return [name, milliseconds(ours), rate, ...ids.map((id) => ratio(same, id))];
   });
-  return table(["case", "ms", "GFLOP/s", ...Object.values(COLUMNS)], lines);
+  return markdownTable(["case", "ms", "GFLOP/s", ...Object.values(COLUMNS)], lines);
 }
 
 const timesIn = (row: PeerRow, id: string): PeerTimes | undefined =>
@@ -131,7 +131,7 @@ function shapesTable(rows: readonly Result[]): string {
     "of the roofline",
     ...ranks.map((r) => `r ${r}: fused / plain ops`),
   ];
-  return table(head, lines);
+  return markdownTable(head, lines);
 }
 
 function largeTable(rows: readonly LargeRow[]): string {
@@ -140,7 +140,19 @@ function largeTable(rows: readonly LargeRow[]): string {
     milliseconds(ms),
     gflops?.toFixed(0) ?? "",
   ]);
-  return table(["case", "ms", "GFLOP/s"], cells);
+  return markdownTable(["case", "ms", "GFLOP/s"], cells);
+}
+
+/** docs/lora.md with the newest table of bases in int8 and NF4 in its place. */
+export function loraWithBases(
+  text: string,
+  results: readonly Results<unknown>[] = readResults(),
+): string {
+  const found = results.find(({ bench }) => bench === "qlora");
+  if (!found) return text;
+  const content = `${heading(found)}\n\n${qloraTable(found.rows as QLoraRow[])}`;
+  const markers = /(<!-- qlora -->\n)[\s\S]*(<!-- \/qlora -->)/;
+  return text.replace(markers, (_, begin, end) => `${begin}${content}\n${end}`);
 }
 
 /** README with the section in its place. */
@@ -158,4 +170,6 @@ export function readmeWithPerformance(
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const path = join(root, "README.md");
   await writeFileSafely(path, readmeWithPerformance(readFileSync(path, "utf8")));
+  const lora = join(root, "docs/lora.md");
+  await writeFileSafely(lora, loraWithBases(readFileSync(lora, "utf8")));
 }

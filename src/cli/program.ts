@@ -1,6 +1,7 @@
 // The command line, read by commander: every command of src/cli, with help and errors in one voice.
 import { Command, CommanderError, type Option } from "commander";
 import { version } from "../train/version.ts";
+import { addBench } from "./bench.ts";
 import { addCompletion } from "./completion.ts";
 import { addDoctor } from "./doctor_command.ts";
 import { complain } from "./errors.ts";
@@ -26,6 +27,7 @@ const COMMANDS: readonly ((program: Command) => void)[] = [
   addMerge,
   addQuantize,
   addReport,
+  addBench,
   addCompletion,
 ];
 

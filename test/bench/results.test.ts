@@ -6,7 +6,8 @@ import { test } from "uvu";
 import { equal, is, match, unreachable } from "uvu/assert";
 import { CASES, inputValues } from "../../bench/peers/cases.ts";
 import { difference, wrongProduct } from "../../bench/peers/verify.ts";
-import { conditions, writeResults } from "../../bench/results.ts";
+import { writeResults } from "../../bench/results.ts";
+import { conditions } from "../../src/train/bench/timed.ts";
 import { runNode } from "../child.ts";
 import { matmul } from "../reference/matmul.ts";
 

@@ -5,12 +5,12 @@ import { join, resolve } from "node:path";
 import { test } from "uvu";
 import { is, match, ok, throws } from "uvu/assert";
 import type { PeerRow } from "../../bench/peers/rows.ts";
-import { conditions } from "../../bench/results.ts";
 import {
   performanceSection,
   readmeWithPerformance,
   readResults,
 } from "../../scripts/performance.ts";
+import { conditions } from "../../src/train/bench/timed.ts";
 
 const root = resolve(import.meta.dirname, "../..");
 
