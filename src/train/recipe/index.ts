@@ -1,6 +1,19 @@
 // Training runs from a configuration: `import { trainRun } from "lowrank/recipe"`. Node only; needs zod, and yaml for
 // files.
-
+export { benchDevice, type DeviceBenchOptions, type DeviceRow } from "../bench/bench_device.ts";
+export { benchModel, type ModelBench, type ModelBenchOptions } from "../bench/bench_model.ts";
+export {
+  type FolderCertificate,
+  type MergeToFolderOptions,
+  mergeToFolder,
+  type WeightedFolder,
+} from "../merge/merge_to_folder.ts";
+export {
+  type QuantizedKind,
+  type QuantizeOptions,
+  type QuantizeReport,
+  quantizeFolder,
+} from "../quantize/quantize_folder.ts";
 export { type Suggestion, type SuggestOptions, suggest } from "../suggest/suggest.ts";
 export { writeConfigFile } from "../suggest/write_config.ts";
 export { Base, type BaseHooks } from "./base.ts";
