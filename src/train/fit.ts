@@ -56,6 +56,8 @@ export class Run implements Disposable {
   private readonly smoothed: Smoothed;
   private readonly heldOut: ReadonlyMap<string, RowSet>;
   private folder: RunFolder | null = null;
+  /** Of the steps of this call. */
+  private tokens = 0;
 
   constructor(
     private readonly model: CausalLM,
@@ -145,7 +147,9 @@ export class Run implements Disposable {
     const done = history.step;
     const factor = scheduleOf(schedule, warmup, steps)(done);
     for (const [i, rate] of this.state.rates.entries()) optimizer.groups[i]!.lr = rate * factor;
-    const facts = await this.step.compute(this.rows.of(done), () => this.rows.prepare(done + 1));
+    const rows = this.rows.of(done);
+    const tokens = rows.ids.length;
+    const facts = await this.step.compute(rows, () => this.rows.prepare(done + 1));
     const isGood = Number.isFinite(facts.loss) && Number.isFinite(facts.gradNorm);
     if (isGood) this.step.update();
     else {
@@ -154,7 +158,8 @@ export class Run implements Disposable {
     }
     history.add(facts, facts.ms ?? performance.now() - began);
     this.smoothed.add(facts.loss);
-    this.options.onStep?.(this.progress(facts, !isGood));
+    this.tokens += tokens;
+    this.options.onStep?.(this.progress(facts, !isGood, tokens));
   }
 
   private async look(): Promise<void> {
@@ -174,8 +179,8 @@ export class Run implements Disposable {
     for (const look of looks) this.options.onLook?.(look);
   }
 
-  private progress({ loss, gradNorm }: StepFacts, skipped: boolean): FitProgress {
-    const { batch, accumulate, steps } = this.settings;
+  private progress({ loss, gradNorm }: StepFacts, skipped: boolean, tokens: number): FitProgress {
+    const { steps } = this.settings;
     const { step, own, seconds } = this.history;
     return {
       step,
@@ -186,7 +191,8 @@ export class Run implements Disposable {
       lr: this.optimizer.lr,
       skipped,
       stepMs: this.history.stepMs.at(-1)!,
-      tokensPerSecond: (own * batch * accumulate * this.options.train.length) / seconds,
+      tokens,
+      tokensPerSecond: this.tokens / seconds,
       secondsLeft: (seconds / own) * (steps - step),
     };
   }

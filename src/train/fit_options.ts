@@ -119,7 +119,9 @@ export interface FitProgress {
   skipped: boolean;
   /** Wall time of the step, without validation. */
   stepMs: number;
-  /** Tokens per second over the steps so far. */
+  /** Tokens of the step's rows, padding included. */
+  tokens: number;
+  /** Tokens per second over the steps of this call so far. */
   tokensPerSecond: number;
   secondsLeft: number;
 }

@@ -7,11 +7,13 @@ export interface Rows {
   targets: Int32Array;
   /** Of rows that hold several texts: where in its row the text of each token begins. In every step or in none. */
   starts?: Int32Array;
+  /** Tokens per row, where steps differ in it. Absent: the `length` of what made them. */
+  width?: number;
 }
 
 /** Where fit gets its batches. */
 export interface TrainingRows {
-  /** T, tokens per row. */
+  /** T, tokens per row, or the most where steps differ. */
   readonly length: number;
   /** A hash of all that `rows` depends on but for its arguments. */
   readonly fingerprint: string;

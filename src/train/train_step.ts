@@ -43,8 +43,8 @@ export interface StepFacts {
  * costs no wait: the update is sent together with the next step's first half.
  */
 export class TrainStep implements Step {
-  private readonly micro: MicroBatches;
-  private readonly gradients: CapturedStep<{ loss: Tensor; norm: Tensor }>;
+  /** The first half, by the width of the rows. */
+  private readonly halves = new Map<number, GradientHalf>();
   private readonly moving: CapturedStep<void>;
 
   constructor(
@@ -52,9 +52,6 @@ export class TrainStep implements Step {
     private readonly optimizer: Optimizer,
     private readonly sizes: StepSizes,
   ) {
-    this.micro = new MicroBatches(1, sizes);
-    const forget = () => optimizer.zeroGrad();
-    this.gradients = new CapturedStep(() => this.backward(), forget, sizes.capture);
     const move = () => {
       optimizer.step();
       optimizer.zeroGrad();
@@ -63,13 +60,13 @@ export class TrainStep implements Step {
   }
 
   get isCaptured(): boolean {
-    return this.gradients.isCaptured;
+    if (this.halves.size === 0) return this.sizes.capture !== false;
+    return [...this.halves.values()].every((half) => half.isCaptured);
   }
 
   async compute(rows: Rows, meanwhile?: () => void): Promise<StepFacts> {
     using _ = scope();
-    this.micro.fill([rows]);
-    const { loss, norm } = this.gradients.run();
+    const { loss, norm } = this.halfOf(rows).run(rows);
     const found = Promise.all([loss.item(), norm.item()]); // what was asked for is under way now
     meanwhile?.();
     const [l, n] = await found;
@@ -85,13 +82,50 @@ export class TrainStep implements Step {
   }
 
   dispose(): void {
-    this.gradients.dispose();
+    for (const half of this.halves.values()) half.dispose();
     this.moving.dispose();
-    this.micro.dispose();
   }
 
   [Symbol.dispose](): void {
     this.dispose();
+  }
+
+  private halfOf({ width = this.sizes.length }: Rows): GradientHalf {
+    const known = this.halves.get(width);
+    if (known) return known;
+    const half = new GradientHalf(this.model, this.optimizer, { ...this.sizes, length: width });
+    this.halves.set(width, half);
+    return half;
+  }
+}
+
+/** The first half of a step for rows of one width: the tensors that hold them, and what is captured on these. */
+class GradientHalf {
+  private readonly micro: MicroBatches;
+  private readonly gradients: CapturedStep<{ loss: Tensor; norm: Tensor }>;
+
+  constructor(
+    private readonly model: CausalLM,
+    private readonly optimizer: Optimizer,
+    private readonly sizes: StepSizes,
+  ) {
+    this.micro = new MicroBatches(1, sizes);
+    const forget = () => optimizer.zeroGrad();
+    this.gradients = new CapturedStep(() => this.backward(), forget, sizes.capture);
+  }
+
+  get isCaptured(): boolean {
+    return this.gradients.isCaptured;
+  }
+
+  run(rows: Rows): { loss: Tensor; norm: Tensor } {
+    this.micro.fill([rows]);
+    return this.gradients.run();
+  }
+
+  dispose(): void {
+    this.gradients.dispose();
+    this.micro.dispose();
   }
 
   private backward(): { loss: Tensor; norm: Tensor } {

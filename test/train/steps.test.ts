@@ -129,6 +129,45 @@ gpuTest(
   },
 );
 
+gpuTest(
+  "steps of several widths: as eagerly, as wide as a row needs, and the loss of padded rows",
+  async () => {
+    const narrow = (step: number) => [11, 4, 7][step % 3]!;
+    /** Rows of which the first tokens count, cut behind these or padded. */
+    const rowsOf = (isCut: boolean): TrainingRows => ({
+      ...windows,
+      length: 11,
+      fingerprint: "",
+      rows(count, seed, step) {
+        const [rows, width] = [windows.rows(count, seed, step), narrow(step)];
+        if (!isCut) return { ...rows, targets: rows.targets.map((t, i) => (i % 11 < width ? t : -100)) }; // biome-ignore format: one line
+        const cut = (list: Int32Array) => list.filter((_, i) => i % 11 < width);
+        return { ids: cut(rows.ids), targets: cut(rows.targets), width };
+      },
+    });
+    const outcome = async (isCut: boolean, capture: boolean) => {
+      manualSeed(4);
+      using model = await load();
+      addLora(model, { r: 4, target_modules: "all-linear", lora_dropout: isCut ? 0.2 : 0 });
+      const tokens: number[] = [];
+      const onStep = (progress: FitProgress) => tokens.push(progress.tokens);
+      const run = { ...options, train: rowsOf(isCut), steps: 11, accumulate: 2, capture, onStep };
+      const { captured, losses } = await fit(model, run);
+      is(captured, capture);
+      equal(tokens, losses.map((_, i) => 4 * (isCut ? narrow(i) : 11))); // biome-ignore format: one line
+      return { losses, weights: await weightsOf(model) };
+    };
+    const replayed = await outcome(true, true);
+    equal(replayed, await outcome(true, false));
+    const first = async (isCut: boolean) => {
+      using model = await load();
+      const train = rowsOf(isCut);
+      return (await fit(model, { ...options, train, steps: 3, schedule: "constant" })).losses;
+    };
+    close(await first(true), await first(false), 1e-5, "losses");
+  },
+);
+
 gpuTest("schedules by name, and what each step of fit tells", async () => {
   equal([0, 3, 9].map(scheduleOf("linear", 2, 10)), [0, 3, 9].map(linearSchedule(2, 10)));
   equal([0, 3, 9].map(scheduleOf("cosine", 2, 10)), [0, 3, 9].map(cosineSchedule(2, 10)));

@@ -91,6 +91,9 @@ export function exampleMixing(p: number): Augmentation {
   };
 }
 
+/** Rows of several texts. */
+type Texts = Rows & Required<Pick<Rows, "starts">>;
+
 interface Mixing {
   p: number;
   seed: number;
@@ -99,12 +102,7 @@ interface Mixing {
 }
 
 /** Writes a row's texts behind one another in their new order. */
-function mixRow(
-  from: Required<Rows>,
-  to: Required<Rows>,
-  row: number,
-  { p, seed, step, length }: Mixing,
-): void {
+function mixRow(from: Texts, to: Texts, row: number, { p, seed, step, length }: Mixing): void {
   const base = row * length;
   const texts = textsOf(from, base, length);
   const stream = MIXED + row;
@@ -121,7 +119,7 @@ function mixRow(
 }
 
 /** Where the texts of a row begin and end; what is learnt nowhere at its end is padding, and stays there. */
-function textsOf({ targets, starts }: Required<Rows>, base: number, length: number) {
+function textsOf({ targets, starts }: Texts, base: number, length: number) {
   const begins: number[] = [];
   for (let at = 0; at < length; at++) if (starts[base + at] === at) begins.push(at);
   const texts = begins.map((begin, i) => [begin, begins[i + 1] ?? length] as const);

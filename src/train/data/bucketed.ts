@@ -1,6 +1,6 @@
 // Bucketing: examples of about one length together, in batches no wider than they need.
 import { tensor } from "../../tensor/create.ts";
-import { checkCount, emptyRow, type Rows, stack } from "../rows.ts";
+import { checkCount, emptyRow, type Rows, stack, type TrainingRows } from "../rows.ts";
 import type { Batch } from "../windows.ts";
 import type { ExampleSet } from "./example_set.ts";
 import { permuted } from "./order.ts";
@@ -83,5 +83,40 @@ export class BucketedBatches {
     );
     this.#plan = { epoch, batches };
     return batches;
+  }
+}
+
+/** How many widths bucketed rows have, at most: each is captured by itself. */
+const WIDTHS = 16;
+
+/**
+ * Bucketed batches for `fit`: the rows of a step are one batch, as wide as its longest example needs, in one of at
+ * most 16 widths.
+ */
+export class BucketedRows implements TrainingRows {
+  readonly fingerprint: string;
+  private readonly multiple: number;
+  #made: { count: number; seed: number; batches: BucketedBatches } | null = null;
+
+  /**
+   * @param length  T, the widest that a batch may be
+   * @throws ValueError where an example is longer
+   */
+  constructor(
+    readonly examples: ExampleSet,
+    readonly length: number,
+  ) {
+    checkFits("BucketedRows", examples, length);
+    this.multiple = Math.ceil(length / WIDTHS);
+    this.fingerprint = `bucketed ${length} ${examples.fingerprint}`;
+  }
+
+  rows(count: number, seed: number, step: number): Rows {
+    const made = this.#made;
+    if (made?.count === count && made.seed === seed) return made.batches.host(step);
+    const { length, multiple } = this;
+    const batches = new BucketedBatches(this.examples, { batch: count, length, seed, multiple });
+    this.#made = { count, seed, batches };
+    return batches.host(step);
   }
 }

@@ -3,7 +3,7 @@
 
 export { IGNORED, type Row, type RowSet } from "../rows.ts";
 export { type Augmentation, AugmentedRows, exampleMixing, tokenDropout } from "./augment.ts";
-export { BucketedBatches, type BucketOptions } from "./bucketed.ts";
+export { BucketedBatches, BucketedRows, type BucketOptions } from "./bucketed.ts";
 export { type EncodeOptions, type Example, encodeSample } from "./encode.ts";
 export { ExampleSet } from "./example_set.ts";
 export { type LoadCounts, type LoadedData, type LoadOptions, loadData } from "./load.ts";

@@ -1,7 +1,7 @@
 // What a run's folder holds: its summary, and how far its records go.
 import { existsSync } from "node:fs";
 import { readJson } from "../../tensor/files.ts";
-import { readLines } from "../data/lines.ts";
+import { readJsonLines } from "../json_lines.ts";
 
 export interface RunFacts {
   kind: "run";
@@ -40,18 +40,9 @@ async function recordsOf(path: string): Promise<Pick<RunFacts, "last" | "looks">
   let last: RunFacts["last"] = null;
   let looks = 0;
   if (!existsSync(path)) return { last, looks };
-  for await (const { text } of readLines(path)) {
-    const event = parsed(text);
-    if (event?.kind === "step") last = { step: Number(event.step), loss: Number(event.loss) };
-    if (event?.kind === "valid") looks += 1;
+  for (const { kind, step, loss } of (await readJsonLines(path)).lines) {
+    if (kind === "step") last = { step: Number(step), loss: Number(loss) };
+    if (kind === "valid") looks += 1;
   }
   return { last, looks };
-}
-
-function parsed(text: string | null): Record<string, unknown> | null {
-  try {
-    return JSON.parse(text ?? "");
-  } catch {
-    return null;
-  }
 }

@@ -1,6 +1,8 @@
 // metrics.jsonl: a line per event of a run. A run that goes on writes on, with each step once.
 import { appendFileSync, existsSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { writeFileSafely } from "../../tensor/files.ts";
+import type { FitProgress } from "../fit_options.ts";
+import { jsonObjectOf } from "../json_lines.ts";
 
 /** A line of the file. */
 export interface MetricsEvent {
@@ -55,13 +57,22 @@ const nameOf = ({ kind, step }: MetricsEvent) => `${kind} ${step}`;
 
 /** The events of a metrics.jsonl; a line that a kill cut off is left out. */
 export function readMetrics(path: string): MetricsEvent[] {
-  const events: MetricsEvent[] = [];
-  for (const line of readFileSync(path, "utf8").split("\n")) {
-    try {
-      if (line !== "") events.push(JSON.parse(line) as MetricsEvent);
-    } catch {
-      // Cut off.
-    }
-  }
-  return events;
+  const lines = readFileSync(path, "utf8").split("\n");
+  return lines.flatMap((line) => (jsonObjectOf(line) as MetricsEvent | null) ?? []);
+}
+
+/** A step as a line. */
+export function stepEvent(progress: FitProgress): MetricsEvent {
+  const { step, loss, smoothedLoss, lr, gradNorm, stepMs, skipped, tokens } = progress;
+  return {
+    kind: "step",
+    step,
+    loss,
+    smoothed_loss: smoothedLoss,
+    lr,
+    grad_norm: gradNorm,
+    step_ms: stepMs,
+    tokens_per_second: (1000 * tokens) / stepMs,
+    skipped,
+  };
 }

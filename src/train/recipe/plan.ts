@@ -30,7 +30,9 @@ export function planRun(config: FullConfig, { own, length, valid }: RunData): Pl
   const { epochs = USUAL_EPOCHS, ...training } = config.training;
   const { batch, accumulate, patience } = training;
   const rows = own.count / (1 - (config.data.replay?.share ?? 0));
-  const { steps = Math.max(1, Math.ceil((epochs * rows) / (batch * accumulate))) } = training;
+  const stepsOf = rows / (batch * accumulate); // in an epoch; bucketed ones end with a step that is not full
+  const perEpoch = config.data.bucketed ? Math.ceil(stepsOf) : stepsOf;
+  const { steps = Math.max(1, Math.ceil(epochs * perEpoch)) } = training;
   const { eval_every = Math.ceil(steps / LOOKS) } = training;
   const { checkpoint_every = eval_every, lr = usualRate(config.method) } = training;
   const warmup = training.warmup < 1 ? Math.round(training.warmup * steps) : training.warmup;

@@ -99,3 +99,8 @@ export async function bytesOf(folder: string): Promise<number> {
 export function median(values: readonly number[]): number | null {
   return [...values].sort((a, b) => a - b)[values.length >> 1] ?? null;
 }
+
+/** Null of none. */
+export function mean(values: readonly number[]): number | null {
+  return values.length === 0 ? null : values.reduce((a, b) => a + b) / values.length;
+}

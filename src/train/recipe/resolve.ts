@@ -92,6 +92,12 @@ function contradictionOf(config: FullConfig): Problem | null {
     const expected = "absent unless data.rows is packed";
     return { key: "data.augment.mixing", expected, got: data.augment.mixing };
   }
+  if (data.bucketed && (data.rows !== "padded" || data.replay)) {
+    const expected = data.replay
+      ? "absent beside data.replay"
+      : "absent unless data.rows is padded";
+    return { key: "data.bucketed", expected, got: true };
+  }
   if (data.rows === "windows" && data.long !== "auto" && data.long !== "split") {
     const expected = "auto where data.rows is windows, which cut a text anywhere";
     return { key: "data.long", expected, got: data.long };

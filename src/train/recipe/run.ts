@@ -1,12 +1,7 @@
 // Run: one training run in its parts, and its folder.
-import { existsSync } from "node:fs";
-import { copyFile } from "node:fs/promises";
 import { gpu } from "../../gpu/device.ts";
 import type { Profile } from "../../kernels/profile.ts";
-import type { Lora } from "../../lora/lora.ts";
-import { saveAdapter } from "../../lora/peft.ts";
 import type { CausalLM } from "../../nn/causal_lm.ts";
-import { savePretrained } from "../../nn/pretrained.ts";
 import { evaluate } from "../evaluate.ts";
 import { fit } from "../fit.ts";
 import type { FitOptions, FitProgress, FitResult, Look } from "../fit_options.ts";
@@ -16,13 +11,14 @@ import type { Base, BaseHooks } from "./base.ts";
 import { untrainedLayers } from "./check_trained.ts";
 import type { Origin } from "./config_error.ts";
 import { Interrupted } from "./interrupted.ts";
-import { type Prepared, prepare, sharesBase } from "./method.ts";
-import { MetricsFile } from "./metrics_file.ts";
+import { type Prepared, prepare } from "./method.ts";
+import { MetricsFile, stepEvent } from "./metrics_file.ts";
 import type { PlannedConfig } from "./plan.ts";
 import { profileEvents, profileStep } from "./profile_step.ts";
 import { type Rated, type RateHooks, searchRate, withRate } from "./rate.ts";
 import {
   bytesOf,
+  mean,
   median,
   peakBytes,
   type RunSummary,
@@ -31,6 +27,7 @@ import {
   writeRun,
 } from "./record.ts";
 import type { RunData } from "./run_data.ts";
+import { saveTrained } from "./save_trained.ts";
 import { withSelfReplay } from "./self_replay.ts";
 
 /** What watches a run, shares things with it, or ends it. */
@@ -70,6 +67,8 @@ export interface Before {
 export class Run {
   private summary!: RunSummary;
   private metrics!: MetricsFile;
+  /** Of each step of this call. */
+  private readonly tokens: number[] = [];
 
   constructor(
     private readonly config: PlannedConfig,
@@ -198,7 +197,8 @@ export class Run {
       limits,
       onStep: (progress) => {
         metrics.goOnAfter(progress.step - 1);
-        metrics.add(stepEvent(progress, t.batch * t.accumulate * data.length));
+        metrics.add(stepEvent(progress));
+        this.tokens.push(progress.tokens);
         hooks.onStep?.(progress);
       },
       onLook: (look) => {
@@ -230,7 +230,7 @@ export class Run {
     const { losses, stopped, skipped, stepMs } = result;
     const steady = median(stepMs.slice(Math.min(2, stepMs.length - 1)));
     const { batch, accumulate } = config.training;
-    const tokens = batch * accumulate * data.length;
+    const tokens = mean(this.tokens) ?? batch * accumulate * data.length;
     Object.assign(summary, { stopped, steps: losses.length, skipped: skipped.length });
     summary.step_ms = steady;
     summary.tokens_per_second = steady === null ? null : (1000 * tokens) / steady;
@@ -240,7 +240,7 @@ export class Run {
     if (skipped.length > 0) summary.notes.push(`${skipped.length} steps moved nothing: not finite`);
     await hooks.onTrained?.(model, data);
     hooks.onPhase?.("saving");
-    summary.saved = await this.save(lora, adapter);
+    summary.saved = await saveTrained(model, lora, config, this.base.folder, adapter);
     summary.adapter_bytes = await bytesOf(summary.saved);
     summary.ended = new Date().toISOString();
     await writeRun(summary);
@@ -280,45 +280,4 @@ export class Run {
       summary.general.forgetting = g.loss - summary.general.before;
     }
   }
-
-  /** Saves the adapter, or the model. PiSSA and OLoRA become plain adapters of twice the rank. */
-  private async save(lora: Lora | null, adapter = "default"): Promise<string> {
-    const { config, base, model } = this;
-    if (lora) {
-      const folder = `${config.output}/adapter`;
-      const convert = !sharesBase(config.method);
-      const what = { adapters: [adapter], flat: true, base: config.model, convert };
-      await saveAdapter(lora, folder, what);
-      return folder;
-    }
-    const folder = `${config.output}/model`;
-    await savePretrained(model, folder);
-    for (const file of TOKENIZER_FILES) {
-      const from = `${base.folder}/${file}`;
-      if (existsSync(from)) await copyFile(from, `${folder}/${file}`);
-    }
-    return folder;
-  }
-}
-
-const TOKENIZER_FILES = [
-  "tokenizer.json",
-  "tokenizer_config.json",
-  "special_tokens_map.json",
-  "chat_template.jinja",
-];
-
-function stepEvent(progress: FitProgress, tokens: number) {
-  const { step, loss, smoothedLoss, lr, gradNorm, stepMs, skipped } = progress;
-  return {
-    kind: "step" as const,
-    step,
-    loss,
-    smoothed_loss: smoothedLoss,
-    lr,
-    grad_norm: gradNorm,
-    step_ms: stepMs,
-    tokens_per_second: (1000 * tokens) / stepMs,
-    skipped,
-  };
 }

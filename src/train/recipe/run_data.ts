@@ -2,6 +2,7 @@
 import { FormatError } from "../../gpu/errors.ts";
 import type { LMSizes } from "../../nn/causal_lm.ts";
 import { type Augmentation, AugmentedRows, exampleMixing, tokenDropout } from "../data/augment.ts";
+import { BucketedRows } from "../data/bucketed.ts";
 import { ExampleSet } from "../data/example_set.ts";
 import { type LoadCounts, type LoadedData, type LoadOptions, loadData } from "../data/load.ts";
 import { PackedRows } from "../data/packing.ts";
@@ -80,13 +81,16 @@ export async function readRunData(
 export function trainingRows(
   own: RowSet,
   replay: Replay | null,
-  { augment: { token_dropout, mixing } = {} }: DataConfig,
+  { augment: { token_dropout, mixing } = {}, bucketed }: DataConfig,
   vocabSize: number,
 ): TrainingRows {
   const changes: Augmentation[] = [];
   if (mixing !== undefined) changes.push(exampleMixing(mixing));
   if (token_dropout !== undefined) changes.push(tokenDropout(token_dropout, { below: vocabSize }));
-  const rows = new ShuffledRows(own, replay);
+  const isBucketed = bucketed && own instanceof PaddedRows;
+  const rows = isBucketed
+    ? new BucketedRows(own.examples, own.length)
+    : new ShuffledRows(own, replay);
   return changes.length === 0 ? rows : new AugmentedRows(rows, ...changes);
 }
 

@@ -86,6 +86,8 @@ const data = z.strictObject(
     /** Samples that cannot be used are counted, not an error. */
     skip_bad: flag.default(false),
     rows: word(["packed", "padded", "windows"]).default("packed"),
+    /** Padded examples of about one length together, in batches no wider than they need. */
+    bucketed: flag.default(false),
     replay: replay.optional(),
     /** Changes of the rows that are trained on, drawn anew in each step. */
     augment: augment.optional(),

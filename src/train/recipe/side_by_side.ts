@@ -32,9 +32,10 @@ export function sideBySideKey(config: FullConfig): string | null {
   const lora = { ...DEFAULTS, ...loraConfigOf(config) };
   const isMore = MORE.some((field) => `${lora[field] ?? ""}` !== `${DEFAULTS[field] ?? ""}`);
   if (!METHODS.includes(method) || isMore || training.lr === "auto") return null;
-  const { batch, accumulate, capture } = training;
-  const { length, rows } = data;
-  return JSON.stringify([base_dtype, length, rows, batch, accumulate, capture]);
+  const { batch, accumulate, capture, gradient_checkpointing: recomputes } = training;
+  const { length, rows, bucketed } = data;
+  if (bucketed) return null; // whose steps are as wide as their own rows need
+  return JSON.stringify([base_dtype, length, rows, batch, accumulate, capture, recomputes]);
 }
 
 /**
@@ -87,6 +88,7 @@ async function together(model: CausalLM, runs: readonly Beside[]): Promise<(RunS
   const adapters = runs.map(({ name, config }) => {
     return [name, { config: loraConfigOf(config), seed: config.seed }] as const;
   });
+  model.gradientCheckpointing = runs[0]!.config.training.gradient_checkpointing;
   using all = await SideBySide.add(model, new Map(adapters));
   const options = new Map<string, FitOptions>();
   const notes = [

@@ -1,9 +1,9 @@
 // A run's folder, as far as it is there: run.json and metrics.jsonl.
 import { basename, resolve } from "node:path";
 import { fileExists, readJson } from "../../tensor/files.ts";
+import { type JsonLines, readJsonLines } from "../json_lines.ts";
 import { Smoothed } from "../smoothed.ts";
 import { Facts } from "./facts.ts";
-import { type JsonLines, readJsonLines } from "./json_lines.ts";
 import type { Learnt } from "./learnt.ts";
 
 /** A step of training. What was not a finite number, or was not written, is null. */
@@ -65,7 +65,7 @@ export async function readRun(folder: string): Promise<Run> {
   const facts = new Facts((await fileExists(json!)) ? await readJson(json!) : {});
   const none: JsonLines = { lines: [], damaged: [], torn: false };
   const read = (await fileExists(metrics!)) ? await readJsonLines(metrics!) : none;
-  const { steps, valid, general, ops } = sorted(read.lines);
+  const { steps, valid, general, ops } = sorted(read.lines.map((line) => new Facts(line)));
   bracket(valid, facts, "valid", steps);
   bracket(general, facts, "general", steps);
   const name = basename(resolve(folder));

@@ -1,10 +1,10 @@
 // A sweep's folder: sweep.json, trials.jsonl and the trials' own runs.
 import { basename, resolve } from "node:path";
 import { fileExists, readJson } from "../../tensor/files.ts";
+import { type JsonLines, type JsonObject, readJsonLines } from "../json_lines.ts";
 import { overSeeds, ranking, type SeedGroup } from "../sweep/ranking.ts";
 import type { TrialLine } from "../sweep/trials_file.ts";
 import { Facts } from "./facts.ts";
-import { type JsonLines, readJsonLines } from "./json_lines.ts";
 import { damageOf, isRun, type Point, readRun } from "./read_run.ts";
 
 export type Setting = number | string;
@@ -54,7 +54,7 @@ export async function readSweep(folder: string): Promise<Sweep> {
   const facts = new Facts((await fileExists(json!)) ? await readJson(json!) : {});
   const none: JsonLines = { lines: [], damaged: [], torn: false };
   const read = (await fileExists(results!)) ? await readJsonLines(results!) : none;
-  const lines = read.lines.filter(isTrial).map(({ json }) => json as unknown as TrialLine);
+  const lines = read.lines.filter(isTrial) as unknown as TrialLine[];
   const trials: Trial[] = [];
   for (const line of ranking(lines)) trials.push(await trialOf(folder, new Facts({ ...line })));
   const keys = [...new Set(trials.flatMap(({ settings }) => Object.keys(settings)))];
@@ -67,11 +67,9 @@ export async function readSweep(folder: string): Promise<Sweep> {
 }
 
 /** What the order of trials needs to know of a line. */
-function isTrial(line: Facts): boolean {
-  const settings = line.at("settings");
-  const objective = line.at("objective");
+function isTrial({ trial, settings, objective }: JsonObject): boolean {
   return (
-    Number.isInteger(line.at("trial")) &&
+    Number.isInteger(trial) &&
     typeof settings === "object" &&
     settings !== null &&
     (objective === null || Number.isFinite(objective))

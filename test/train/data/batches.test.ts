@@ -5,6 +5,7 @@ import { fromPretrained } from "../../../src/nn/pretrained.ts";
 import { tensor } from "../../../src/tensor/create.ts";
 import {
   BucketedBatches,
+  BucketedRows,
   type Example,
   ExampleSet,
   PackedRows,
@@ -178,6 +179,25 @@ gpuTest("buckets: every example once an epoch, in batches as narrow as may be", 
     batches.host(40),
     "a step needs none before it",
   );
+});
+
+gpuTest("bucketed rows are the buckets of their seed and batch, in at most 16 widths", () => {
+  const set = examples(203);
+  const rows = new BucketedRows(set, T);
+  const multiple = Math.ceil(T / 16);
+  for (const [count, seed, step] of [
+    [8, 2, 0],
+    [8, 2, 40],
+    [8, 3, 40],
+    [6, 3, 1],
+  ] as const) {
+    const batches = new BucketedBatches(set, { batch: count, length: T, seed, multiple });
+    equal(rows.rows(count, seed, step), batches.host(step));
+  }
+  const widths = Array.from({ length: 26 }, (_, step) => rows.rows(8, 2, step).width);
+  ok(new Set(widths).size > 2 && new Set(widths).size <= 16, `${widths}`);
+  not.equal(rows.fingerprint, new PaddedRows(set, T).fingerprint);
+  not.equal(rows.fingerprint, new BucketedRows(examples(202), T).fingerprint);
 });
 
 for (const [share, batch] of [

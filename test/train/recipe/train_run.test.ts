@@ -345,6 +345,35 @@ gpuTest(
 );
 
 gpuTest(
+  "bucketed examples: steps as wide as they need, and a run goes on with the same bits",
+  inTiny(async (folder) => {
+    const lines = Array.from({ length: 30 }, (_, i) => JSON.stringify({ text: TEXT.slice(i, 2 * i + 3).trim() })); // biome-ignore format: one line
+    writeFileSync(`${folder}/texts.jsonl`, lines.join("\n"));
+    const config = (output: string, data: object = {}) =>
+      tinyConfig(folder, {
+        output: `${folder}/${output}`,
+        data: { train: `${folder}/texts.jsonl`, length: 24, long: "truncate", rows: "padded", bucketed: true, ...data }, // biome-ignore format: one line
+        training: { steps: 8 },
+      });
+    const whole = await trainRun(config("whole"));
+    const events = readMetrics(`${whole.folder}/metrics.jsonl`).filter(
+      ({ kind }) => kind === "step",
+    );
+    const tokens = events.map(({ tokens_per_second: perSecond, step_ms: ms }) =>
+      Math.round((Number(perSecond) * Number(ms)) / 1000),
+    );
+    ok(new Set(tokens).size > 2 && tokens.every((n) => n % 2 === 0 && n <= 48), `${tokens}`);
+    await trainRun(config("parts"), { limits: { steps: 3 } });
+    const parts = await trainRun({ ...config("parts"), resume: true });
+    equal(adapterBytes(parts.folder), adapterBytes(whole.folder));
+    const refused = (data: object, message: string) =>
+      throwsLike(() => resolveConfig(config("no", data)), "ConfigError", message);
+    refused({ rows: "packed" }, "data.bucketed must be absent unless data.rows is padded");
+    refused({ replay: { self: true } }, "data.bucketed must be absent beside data.replay");
+  }),
+);
+
+gpuTest(
   "a configuration's augmentations: texts mixed, then tokens dropped",
   inTiny(async (folder) => {
     writeFileSync(`${folder}/texts.jsonl`, '{"text": "fox"}\n{"text": "dogs"}\n'.repeat(12));
