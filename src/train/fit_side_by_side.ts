@@ -65,8 +65,9 @@ export class SideBySide implements Disposable {
     const { model, lora } = this;
     const names = [...options.keys()];
     const step = new SideBySideStep(model, lora, names);
-    const wasTraining = model.training;
+    const { training, gradientCheckpointing } = model;
     model.train();
+    model.gradientCheckpointing = false;
     lora.setAdapter(names);
     const runs: Promise<FitResult | Error>[] = [];
     try {
@@ -76,7 +77,8 @@ export class SideBySide implements Disposable {
       await step.toTheEnd();
     } finally {
       lora.setAdapter([]);
-      model.train(wasTraining);
+      model.train(training);
+      model.gradientCheckpointing = gradientCheckpointing;
     }
     const results = await Promise.all(runs);
     return new Map(names.map((name, i) => [name, results[i]!]));

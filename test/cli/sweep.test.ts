@@ -108,6 +108,15 @@ sweep: { search: grid }
     match(stdout, /\n1 +0\.001 +1 +failed +0 /);
     match(stdout, /\nseeds +lr +mean +deviation\n[12] +0\.0/);
     match(stdout, "\nBest: lr 0.0");
+    // Method full needs another base, and so do f16 and f32; together they are refused.
+    const apart = ["--space", "method=lora,full", "--space", "base_dtype=auto,f16"];
+    const own = ["--search", "grid", "--side-by-side", "4", "--steps", "1", "--quiet"];
+    const args = call(folder, "apart", ...own, ...apart, "--space", "r=4", "--space", "lr=1e-3");
+    await good(args);
+    equal(
+      linesOf(`${folder}/apart`).map(({ stopped, error }) => [stopped, error?.split(" must")[0]]),
+      [...Array(3).fill(["steps", undefined]), ["failed", "config: base_dtype"]],
+    );
   }),
 );
 

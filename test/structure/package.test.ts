@@ -39,6 +39,7 @@ test("every file that package.json names is in the package", () => {
     "./train",
     "./evaluation",
     "./recipe",
+    "./sweep",
     "./hub",
     "./report",
     "./kernels",
@@ -64,13 +65,15 @@ function examplesOf(page: string, name: string): string[] {
 const examples = examplesOf(join(installed, "README.md"), "example");
 const onModels = examplesOf(join(root, "docs/models.md"), "models");
 const onTraining = examplesOf(join(root, "docs/training.md"), "training");
+const onSweeps = examplesOf(join(root, "docs/sweeps.md"), "sweeps");
 
 test("the examples of README and docs agree with the package's types, libraries checked too", () => {
   const tsc = join(root, "node_modules/typescript/bin/tsc");
   const options = ["--noEmit", "--strict", "--module", "nodenext", "--typeRoots"];
   const types = join(root, "node_modules/@types");
-  const args = [tsc, ...options, types, "--types", "node", ...examples, ...onModels, ...onTraining];
-  ok(onModels.length > 0 && onTraining.length > 0);
+  const pages = [onModels, onTraining, onSweeps];
+  const args = [tsc, ...options, types, "--types", "node", ...examples, ...pages.flat()];
+  ok(pages.every((page) => page.length > 0));
   const { status, stdout } = spawnSync(process.execPath, args, { cwd: app, encoding: "utf8" });
   is(status, 0, stdout);
   writeFileSync(join(app, "wrong.mts"), 'import { zeros } from "lowrank";\nzeros("two");\n');

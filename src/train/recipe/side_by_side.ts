@@ -31,11 +31,11 @@ export function sideBySideKey(config: FullConfig): string | null {
   const { method, base_dtype, data, training } = config;
   const lora = { ...DEFAULTS, ...loraConfigOf(config) };
   const isMore = MORE.some((field) => `${lora[field] ?? ""}` !== `${DEFAULTS[field] ?? ""}`);
-  if (!METHODS.includes(method) || isMore || training.lr === "auto") return null;
-  const { batch, accumulate, capture, gradient_checkpointing: recomputes } = training;
+  const { batch, accumulate, capture, lr, gradient_checkpointing } = training;
+  if (!METHODS.includes(method) || isMore || lr === "auto" || gradient_checkpointing) return null;
   const { length, rows, bucketed } = data;
   if (bucketed) return null; // whose steps are as wide as their own rows need
-  return JSON.stringify([base_dtype, length, rows, batch, accumulate, capture, recomputes]);
+  return JSON.stringify([base_dtype, length, rows, batch, accumulate, capture]);
 }
 
 /**

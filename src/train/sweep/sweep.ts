@@ -112,8 +112,9 @@ async function openSweep(options: SweepOptions) {
     throw new ValueError({ op: "sweep", ...facts, got: `${forgettingWeight}` });
   }
   const found = searchOf(readSpace(options.space), search);
-  const { trials, start: _, round: __, steps: ___, ...kept } = search;
-  const section = { ...kept, forgetting_weight: forgettingWeight };
+  const { trials, start: _, round, steps: __, ...kept } = search;
+  const rounds = search.search === "tpe" ? { round } : {}; // what its trials know of each other
+  const section = { ...kept, ...rounds, forgetting_weight: forgettingWeight };
   const facts = { format: 1, space: options.space, sweep: section, seed, ...identity };
   const free = { trials, side_by_side: options.sideBySide };
   await keepFacts(`${folder}/sweep.json`, facts, free);

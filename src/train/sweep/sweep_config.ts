@@ -178,7 +178,8 @@ function checkSearch({ config, space, sweep, origin }: Omit<SweepPlan, "declared
 /** The raw configuration of the sweep in a folder, out of its sweep.json. */
 export function configOfFacts(folder: string, facts: Readonly<Record<string, unknown>>): RawConfig {
   const { config, space, sweep, trials, side_by_side } = facts as Record<string, RawConfig>;
-  const own = { ...sweep, trials, side_by_side };
+  const { round: _, ...section } = sweep ?? {};
+  const own = { ...section, trials, side_by_side };
   const given = Object.entries(own).filter(([, value]) => value !== undefined);
   return { ...config, output: folder, space, sweep: Object.fromEntries(given) };
 }

@@ -26,8 +26,13 @@ export class TrialRuns {
 
   /** Trials of one kind may train side by side. */
   kindOf(settings: Settings): string {
-    const config = trialConfig(this.plan, settings);
-    return sideBySideKey(config) ?? JSON.stringify(settings);
+    try {
+      const key = sideBySideKey(trialConfig(this.plan, settings));
+      if (key) return key;
+    } catch {
+      // Settings that contradict each other: the trial will say so.
+    }
+    return JSON.stringify(settings);
   }
 
   /** Runs tasks, several of one kind side by side where they can. What one of them throws is its result. */

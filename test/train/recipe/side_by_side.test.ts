@@ -164,6 +164,8 @@ gpuTest(
       { method: "pissa" },
       { method: "lora-fa" },
       { lora: { bias: "all" } },
+      { training: { gradient_checkpointing: true } },
+      { training: { lr: "auto" } },
       { lora: { modules_to_save: ["lm_head"] } },
     ] as Change[]) {
       is(keyOf(change), null, JSON.stringify(change));

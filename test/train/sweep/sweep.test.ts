@@ -233,6 +233,17 @@ test("a sweep can be given more trials, and refuses another space, search, seed 
   is(linesIn(folder), before);
 });
 
+test("what the trials of TPE know of each other stays the same", async () => {
+  const folder = newFolder();
+  const own = (round: number) => ({ search: { search: "tpe", trials: 4, round } as const });
+  await sweep(optionsOf(folder, own(2)));
+  await refusedLater(
+    () => sweep(optionsOf(folder, own(1))),
+    "ConfigError",
+    "sweep.round 1, got sweep.round 2.",
+  );
+});
+
 test("lines that are no trials, or of other settings, are refused with their number", async () => {
   const folder = newFolder();
   await sweep(optionsOf(folder));

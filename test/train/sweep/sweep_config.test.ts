@@ -58,7 +58,7 @@ test("sweep.json brings the configuration back", () => {
   const facts = {
     format: 1,
     space: { "lora.r": [4] },
-    sweep: { search: "asha", seed: 2, eta: 4, forgetting_weight: 0 },
+    sweep: { search: "asha", seed: 2, eta: 4, forgetting_weight: 0, round: 2 },
     seed: 1,
     config: { model: "m", seed: 1 },
     trials: 9,
@@ -68,7 +68,7 @@ test("sweep.json brings the configuration back", () => {
     seed: 1,
     output: "out/x",
     space: facts.space,
-    sweep: { ...facts.sweep, trials: 9 },
+    sweep: { search: "asha", seed: 2, eta: 4, forgetting_weight: 0, trials: 9 },
   });
 });
 
