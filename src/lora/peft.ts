@@ -12,7 +12,7 @@ import { format, type Shape, sameShape } from "../tensor/shape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { convertedConfig, convertedPair } from "./convert.ts";
 import { checkNoAdapters, Lora, type Planned, planAdapter } from "./lora.ts";
-import { CONFIG_FILE, configFrom, configText, PREFIX } from "./peft_config.ts";
+import { CONFIG_FILE, configFrom, configText, named, PREFIX } from "./peft_config.ts";
 import { baseWeights, checkExtras, extrasOf, repeatedNames } from "./peft_extras.ts";
 
 export const WEIGHTS_FILE = "adapter_model.safetensors";
@@ -184,7 +184,7 @@ export async function readAdapter(
   const file = `${folder}/${WEIGHTS_FILE}`;
   await checkNoPickle(folder, file);
   const entries = await readEntries(file);
-  const planned = planAdapter(model, config);
+  const planned = named(`${folder}/${CONFIG_FILE}`, () => planAdapter(model, config));
   const expected = expectedShapes(model, planned);
   const bases = baseWeights(model, planned);
   const repeated = repeatedNames(bases);

@@ -108,8 +108,13 @@ export function configFrom(file: string, json: Record<string, unknown>): Complet
   }
   if (PLAIN_STARTS.includes(`${given.init_lora_weights}`)) given.init_lora_weights = true;
   for (const key of ["rank_pattern", "alpha_pattern"]) given[key] ??= {};
+  return named(file, () => completeConfig(given as LoraConfig));
+}
+
+/** What a check of a config says, with the file that the config came from. */
+export function named<T>(file: string, check: () => T): T {
   try {
-    return completeConfig(given as LoraConfig);
+    return check();
   } catch (error) {
     if (!(error instanceof LowrankError)) throw error;
     throw new FormatError(`loadAdapter: ${file}: ${error.message.replace(/^lora: /, "")}`);

@@ -110,7 +110,11 @@ export abstract class Module<
     const parts = path.split(".");
     const last = parts.pop()!;
     let at: unknown = this;
-    for (const part of parts) at = (at as Record<string, unknown>)[part];
+    for (const part of parts) {
+      // A child may be no property: an adapter is a child of its layer by the adapter's name.
+      const child = at instanceof Module ? new Map(at.children()).get(part) : undefined;
+      at = child ?? (at as Record<string, unknown>)[part];
+    }
     (at as Record<string, unknown>)[last] = value;
   }
 

@@ -6,6 +6,7 @@
 //         X.weight.quant_state.bitsandbytes__nf4  U8: JSON with the shape, both sizes of blocks, and the mean
 import { FormatError } from "../gpu/errors.ts";
 import type { Checkpoint } from "./checkpoint.ts";
+import { parseJson } from "./json.ts";
 import { DYNAMIC_MAP, NF4_LEVELS } from "./nf4.ts";
 import {
   BLOCK,
@@ -178,8 +179,9 @@ class Parts {
 
 function objectIn(bytes: Uint8Array): Record<string, unknown> | null {
   try {
-    const value = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
-    return typeof value === "object" && !Array.isArray(value) ? value : null;
+    const value = parseJson(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
+    const isObject = typeof value === "object" && !Array.isArray(value);
+    return isObject ? (value as Record<string, unknown> | null) : null;
   } catch {
     return null;
   }

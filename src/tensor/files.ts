@@ -1,5 +1,6 @@
 // Files of a folder: written whole or not at all, and read with errors that name them. Node only.
 import { FormatError, LowrankError } from "../gpu/errors.ts";
+import { parseJson } from "./json.ts";
 
 let written = 0;
 
@@ -59,7 +60,7 @@ export async function readJson(path: string): Promise<Record<string, unknown>> {
   }
   let value: unknown;
   try {
-    value = JSON.parse(text);
+    value = parseJson(text);
   } catch (error) {
     throw new FormatError(`readJson: ${path} is not JSON: ${(error as Error).message}.`);
   }

@@ -2,7 +2,7 @@
 //   u64 length of the header · {"name": {"dtype", "shape", "data_offsets": [begin, end]}, …} · bytes
 import { FormatError } from "../gpu/errors.ts";
 import { bytesPerElement, type DType } from "./dtype.ts";
-import { duplicateKey } from "./json.ts";
+import { duplicateKey, parseJson } from "./json.ts";
 import { type Shape, sizeOf } from "./shape.ts";
 
 /** Where a tensor's bytes lie, counted from the start of the file. */
@@ -108,7 +108,7 @@ function parseObject(file: string, json: Uint8Array): Record<string, unknown> {
   }
   let table: unknown;
   try {
-    table = JSON.parse(text);
+    table = parseJson(text);
   } catch (error) {
     refuse(file, `its header is not JSON (${(error as Error).message})`);
   }

@@ -134,6 +134,33 @@ for (const name of MODELS) {
   });
 }
 
+gpuTest(
+  "loadStateDict finds an adapter's tensors by its name, and a state that does not fit changes none",
+  async () => {
+    manualSeed(4);
+    using model = await load("llama-tiny");
+    const lora = addLora(model, { r: 2, init_lora_weights: false }, "mine");
+    lora.addAdapter("other", { r: 2, init_lora_weights: false });
+    const at = (name: string, end: string) => `model.layers.1.self_attn.v_proj.${name}.lora_${end}`;
+    lora.setAdapter("other");
+    const expected = await logits(model);
+    lora.setAdapter("mine");
+    const before = await logits(model);
+    const state = model.stateDict();
+    const odd = new Map([...state, [at("mine", "A"), tensor(new Float32Array(4), [2, 2])]]);
+    throwsLike(() => model.loadStateDict(odd), "FormatError", `${at("mine", "A")} is [2, 2], expected [2, 32]`); // biome-ignore format: one line
+    equal(await logits(model), before);
+    for (const name of [...state.keys()].filter((key) => key.includes(".mine."))) {
+      state.set(name, state.get(name.replace(".mine.", ".other."))!.clone());
+    }
+    model.loadStateDict(state);
+    equal(await logits(model), expected);
+    ok(lora.parameters().every((p) => p.requiresGrad && !p.disposed));
+    lora.setAdapter("other");
+    equal(await logits(model), expected, "the other one is as it was");
+  },
+);
+
 gpuTest("bad configurations say what is wrong, and change nothing", async () => {
   const model = await load("llama-tiny");
   const before = model.parameters().length;

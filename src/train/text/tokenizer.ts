@@ -94,6 +94,7 @@ export async function tokenizerFromJson(
   let inner: Inner;
   try {
     checkKind(json);
+    checkIds(json);
     inner = new library.Tokenizer(json, config);
     inner.encode("a", { add_special_tokens: true });
   } catch (error) {
@@ -109,6 +110,17 @@ function checkKind({ model }: Json): void {
   const known = ["BPE", "WordPiece", "Unigram"];
   if (type === undefined || type === null || known.includes(`${type}`)) return;
   throw new Error(`its model is ${JSON.stringify(type)}, not ${known.join(", ")}`);
+}
+
+/** The library hands ids out as they stand in the file, whatever they are. */
+function checkIds({ model, added_tokens: added }: Json): void {
+  const { vocab } = (model ?? {}) as Json;
+  const own = vocab !== null && typeof vocab === "object" && !Array.isArray(vocab) ? vocab : {};
+  const more = (Array.isArray(added) ? added : []).map((token) => [token?.content, token?.id]);
+  for (const [token, id] of [...Object.entries(own), ...more]) {
+    if (Number.isSafeInteger(id) && (id as number) >= 0 && (id as number) < 2 ** 31) continue;
+    throw new Error(`the id of ${JSON.stringify(token)} is ${JSON.stringify(id)}`);
+  }
 }
 
 class FolderTokenizer implements Tokenizer {
