@@ -138,6 +138,10 @@ for (const variant of theGpu() ? matmulVariants() : []) {
           await check("turned", sizes, { ...NT, transposeY: true, into: true, p: 0.3 });
         }
         await check("drop TN", LOW, { ...TN, p: 0.6 });
+        for (const rows of [4, 7, 16]) {
+          await check("few rows TN", [rows, rows % 4 === 0 ? 20 : 13, 36], TN);
+        }
+        await check("tail TN", LOW, { ...TN, R: 4, transposeQ: true });
         for (const R of [4, 16]) {
           await check(`tail ${R}`, LOW, { ...NT, R, transposeQ: true });
           await check(`tail ${R} NN`, ALIGNED, { ...NN, R, p: 0.3 });

@@ -246,9 +246,9 @@ fn starts_of_a(start: u32, m: u32) -> vec4<u32> {
 
 // c + the product of one row of a with the lane's columns. The row lies in lane `lane` of `straight`,
 // or where a is stored transposed in lane `turned_lane` of `turned`.
-fn row(c: vec4<f32>, w: mat4x4<f32>, straight: vec4<f32>, lane: u32, turned: vec4<f32>, turned_lane: u32) -> vec4<f32> {
+fn row(c: vec4<f32>, w: mat4x4<f32>, straight: vec4<f32>, lane: u32, turned: vec4<f32>, turned_lane: u32, is_turned: bool) -> vec4<f32> {
   var v: vec4<f32>;
-  if (TRANSPOSE_A) {
+  if (is_turned) {
     v = subgroupShuffle(turned, turned_lane);
   } else {
     v = subgroupShuffle(straight, lane);
@@ -325,76 +325,76 @@ struct Tile {
 }
 
 // Four terms of the sum: rows of a in a and e, columns of b in w and x.
-fn step(c: ptr<function, Tile>, a: mat4x4<f32>, e: mat4x4<f32>, w: mat4x4<f32>, x: mat4x4<f32>) {
-  (*c).c0l = row((*c).c0l, w, a[0], 0u, a[0], 0u);
-  (*c).c0r = row((*c).c0r, x, a[0], 0u, a[0], 0u);
-  (*c).c1l = row((*c).c1l, w, a[0], 1u, a[1], 0u);
-  (*c).c1r = row((*c).c1r, x, a[0], 1u, a[1], 0u);
-  (*c).c2l = row((*c).c2l, w, a[0], 2u, a[2], 0u);
-  (*c).c2r = row((*c).c2r, x, a[0], 2u, a[2], 0u);
-  (*c).c3l = row((*c).c3l, w, a[0], 3u, a[3], 0u);
-  (*c).c3r = row((*c).c3r, x, a[0], 3u, a[3], 0u);
+fn step(c: ptr<function, Tile>, a: mat4x4<f32>, e: mat4x4<f32>, w: mat4x4<f32>, x: mat4x4<f32>, is_turned: bool) {
+  (*c).c0l = row((*c).c0l, w, a[0], 0u, a[0], 0u, is_turned);
+  (*c).c0r = row((*c).c0r, x, a[0], 0u, a[0], 0u, is_turned);
+  (*c).c1l = row((*c).c1l, w, a[0], 1u, a[1], 0u, is_turned);
+  (*c).c1r = row((*c).c1r, x, a[0], 1u, a[1], 0u, is_turned);
+  (*c).c2l = row((*c).c2l, w, a[0], 2u, a[2], 0u, is_turned);
+  (*c).c2r = row((*c).c2r, x, a[0], 2u, a[2], 0u, is_turned);
+  (*c).c3l = row((*c).c3l, w, a[0], 3u, a[3], 0u, is_turned);
+  (*c).c3r = row((*c).c3r, x, a[0], 3u, a[3], 0u, is_turned);
   if (ROWS > 4u) {
-    (*c).c4l = row((*c).c4l, w, a[1], 0u, a[0], 1u);
-    (*c).c4r = row((*c).c4r, x, a[1], 0u, a[0], 1u);
-    (*c).c5l = row((*c).c5l, w, a[1], 1u, a[1], 1u);
-    (*c).c5r = row((*c).c5r, x, a[1], 1u, a[1], 1u);
-    (*c).c6l = row((*c).c6l, w, a[1], 2u, a[2], 1u);
-    (*c).c6r = row((*c).c6r, x, a[1], 2u, a[2], 1u);
-    (*c).c7l = row((*c).c7l, w, a[1], 3u, a[3], 1u);
-    (*c).c7r = row((*c).c7r, x, a[1], 3u, a[3], 1u);
+    (*c).c4l = row((*c).c4l, w, a[1], 0u, a[0], 1u, is_turned);
+    (*c).c4r = row((*c).c4r, x, a[1], 0u, a[0], 1u, is_turned);
+    (*c).c5l = row((*c).c5l, w, a[1], 1u, a[1], 1u, is_turned);
+    (*c).c5r = row((*c).c5r, x, a[1], 1u, a[1], 1u, is_turned);
+    (*c).c6l = row((*c).c6l, w, a[1], 2u, a[2], 1u, is_turned);
+    (*c).c6r = row((*c).c6r, x, a[1], 2u, a[2], 1u, is_turned);
+    (*c).c7l = row((*c).c7l, w, a[1], 3u, a[3], 1u, is_turned);
+    (*c).c7r = row((*c).c7r, x, a[1], 3u, a[3], 1u, is_turned);
   }
   if (ROWS > 8u) {
-    (*c).c8l = row((*c).c8l, w, a[2], 0u, a[0], 2u);
-    (*c).c8r = row((*c).c8r, x, a[2], 0u, a[0], 2u);
-    (*c).c9l = row((*c).c9l, w, a[2], 1u, a[1], 2u);
-    (*c).c9r = row((*c).c9r, x, a[2], 1u, a[1], 2u);
-    (*c).c10l = row((*c).c10l, w, a[2], 2u, a[2], 2u);
-    (*c).c10r = row((*c).c10r, x, a[2], 2u, a[2], 2u);
-    (*c).c11l = row((*c).c11l, w, a[2], 3u, a[3], 2u);
-    (*c).c11r = row((*c).c11r, x, a[2], 3u, a[3], 2u);
-    (*c).c12l = row((*c).c12l, w, a[3], 0u, a[0], 3u);
-    (*c).c12r = row((*c).c12r, x, a[3], 0u, a[0], 3u);
-    (*c).c13l = row((*c).c13l, w, a[3], 1u, a[1], 3u);
-    (*c).c13r = row((*c).c13r, x, a[3], 1u, a[1], 3u);
-    (*c).c14l = row((*c).c14l, w, a[3], 2u, a[2], 3u);
-    (*c).c14r = row((*c).c14r, x, a[3], 2u, a[2], 3u);
-    (*c).c15l = row((*c).c15l, w, a[3], 3u, a[3], 3u);
-    (*c).c15r = row((*c).c15r, x, a[3], 3u, a[3], 3u);
+    (*c).c8l = row((*c).c8l, w, a[2], 0u, a[0], 2u, is_turned);
+    (*c).c8r = row((*c).c8r, x, a[2], 0u, a[0], 2u, is_turned);
+    (*c).c9l = row((*c).c9l, w, a[2], 1u, a[1], 2u, is_turned);
+    (*c).c9r = row((*c).c9r, x, a[2], 1u, a[1], 2u, is_turned);
+    (*c).c10l = row((*c).c10l, w, a[2], 2u, a[2], 2u, is_turned);
+    (*c).c10r = row((*c).c10r, x, a[2], 2u, a[2], 2u, is_turned);
+    (*c).c11l = row((*c).c11l, w, a[2], 3u, a[3], 2u, is_turned);
+    (*c).c11r = row((*c).c11r, x, a[2], 3u, a[3], 2u, is_turned);
+    (*c).c12l = row((*c).c12l, w, a[3], 0u, a[0], 3u, is_turned);
+    (*c).c12r = row((*c).c12r, x, a[3], 0u, a[0], 3u, is_turned);
+    (*c).c13l = row((*c).c13l, w, a[3], 1u, a[1], 3u, is_turned);
+    (*c).c13r = row((*c).c13r, x, a[3], 1u, a[1], 3u, is_turned);
+    (*c).c14l = row((*c).c14l, w, a[3], 2u, a[2], 3u, is_turned);
+    (*c).c14r = row((*c).c14r, x, a[3], 2u, a[2], 3u, is_turned);
+    (*c).c15l = row((*c).c15l, w, a[3], 3u, a[3], 3u, is_turned);
+    (*c).c15r = row((*c).c15r, x, a[3], 3u, a[3], 3u, is_turned);
   }
   if (ROWS > 16u) {
-    (*c).c16l = row((*c).c16l, w, e[0], 0u, e[0], 0u);
-    (*c).c16r = row((*c).c16r, x, e[0], 0u, e[0], 0u);
-    (*c).c17l = row((*c).c17l, w, e[0], 1u, e[1], 0u);
-    (*c).c17r = row((*c).c17r, x, e[0], 1u, e[1], 0u);
-    (*c).c18l = row((*c).c18l, w, e[0], 2u, e[2], 0u);
-    (*c).c18r = row((*c).c18r, x, e[0], 2u, e[2], 0u);
-    (*c).c19l = row((*c).c19l, w, e[0], 3u, e[3], 0u);
-    (*c).c19r = row((*c).c19r, x, e[0], 3u, e[3], 0u);
-    (*c).c20l = row((*c).c20l, w, e[1], 0u, e[0], 1u);
-    (*c).c20r = row((*c).c20r, x, e[1], 0u, e[0], 1u);
-    (*c).c21l = row((*c).c21l, w, e[1], 1u, e[1], 1u);
-    (*c).c21r = row((*c).c21r, x, e[1], 1u, e[1], 1u);
-    (*c).c22l = row((*c).c22l, w, e[1], 2u, e[2], 1u);
-    (*c).c22r = row((*c).c22r, x, e[1], 2u, e[2], 1u);
-    (*c).c23l = row((*c).c23l, w, e[1], 3u, e[3], 1u);
-    (*c).c23r = row((*c).c23r, x, e[1], 3u, e[3], 1u);
-    (*c).c24l = row((*c).c24l, w, e[2], 0u, e[0], 2u);
-    (*c).c24r = row((*c).c24r, x, e[2], 0u, e[0], 2u);
-    (*c).c25l = row((*c).c25l, w, e[2], 1u, e[1], 2u);
-    (*c).c25r = row((*c).c25r, x, e[2], 1u, e[1], 2u);
-    (*c).c26l = row((*c).c26l, w, e[2], 2u, e[2], 2u);
-    (*c).c26r = row((*c).c26r, x, e[2], 2u, e[2], 2u);
-    (*c).c27l = row((*c).c27l, w, e[2], 3u, e[3], 2u);
-    (*c).c27r = row((*c).c27r, x, e[2], 3u, e[3], 2u);
-    (*c).c28l = row((*c).c28l, w, e[3], 0u, e[0], 3u);
-    (*c).c28r = row((*c).c28r, x, e[3], 0u, e[0], 3u);
-    (*c).c29l = row((*c).c29l, w, e[3], 1u, e[1], 3u);
-    (*c).c29r = row((*c).c29r, x, e[3], 1u, e[1], 3u);
-    (*c).c30l = row((*c).c30l, w, e[3], 2u, e[2], 3u);
-    (*c).c30r = row((*c).c30r, x, e[3], 2u, e[2], 3u);
-    (*c).c31l = row((*c).c31l, w, e[3], 3u, e[3], 3u);
-    (*c).c31r = row((*c).c31r, x, e[3], 3u, e[3], 3u);
+    (*c).c16l = row((*c).c16l, w, e[0], 0u, e[0], 0u, is_turned);
+    (*c).c16r = row((*c).c16r, x, e[0], 0u, e[0], 0u, is_turned);
+    (*c).c17l = row((*c).c17l, w, e[0], 1u, e[1], 0u, is_turned);
+    (*c).c17r = row((*c).c17r, x, e[0], 1u, e[1], 0u, is_turned);
+    (*c).c18l = row((*c).c18l, w, e[0], 2u, e[2], 0u, is_turned);
+    (*c).c18r = row((*c).c18r, x, e[0], 2u, e[2], 0u, is_turned);
+    (*c).c19l = row((*c).c19l, w, e[0], 3u, e[3], 0u, is_turned);
+    (*c).c19r = row((*c).c19r, x, e[0], 3u, e[3], 0u, is_turned);
+    (*c).c20l = row((*c).c20l, w, e[1], 0u, e[0], 1u, is_turned);
+    (*c).c20r = row((*c).c20r, x, e[1], 0u, e[0], 1u, is_turned);
+    (*c).c21l = row((*c).c21l, w, e[1], 1u, e[1], 1u, is_turned);
+    (*c).c21r = row((*c).c21r, x, e[1], 1u, e[1], 1u, is_turned);
+    (*c).c22l = row((*c).c22l, w, e[1], 2u, e[2], 1u, is_turned);
+    (*c).c22r = row((*c).c22r, x, e[1], 2u, e[2], 1u, is_turned);
+    (*c).c23l = row((*c).c23l, w, e[1], 3u, e[3], 1u, is_turned);
+    (*c).c23r = row((*c).c23r, x, e[1], 3u, e[3], 1u, is_turned);
+    (*c).c24l = row((*c).c24l, w, e[2], 0u, e[0], 2u, is_turned);
+    (*c).c24r = row((*c).c24r, x, e[2], 0u, e[0], 2u, is_turned);
+    (*c).c25l = row((*c).c25l, w, e[2], 1u, e[1], 2u, is_turned);
+    (*c).c25r = row((*c).c25r, x, e[2], 1u, e[1], 2u, is_turned);
+    (*c).c26l = row((*c).c26l, w, e[2], 2u, e[2], 2u, is_turned);
+    (*c).c26r = row((*c).c26r, x, e[2], 2u, e[2], 2u, is_turned);
+    (*c).c27l = row((*c).c27l, w, e[2], 3u, e[3], 2u, is_turned);
+    (*c).c27r = row((*c).c27r, x, e[2], 3u, e[3], 2u, is_turned);
+    (*c).c28l = row((*c).c28l, w, e[3], 0u, e[0], 3u, is_turned);
+    (*c).c28r = row((*c).c28r, x, e[3], 0u, e[0], 3u, is_turned);
+    (*c).c29l = row((*c).c29l, w, e[3], 1u, e[1], 3u, is_turned);
+    (*c).c29r = row((*c).c29r, x, e[3], 1u, e[1], 3u, is_turned);
+    (*c).c30l = row((*c).c30l, w, e[3], 2u, e[2], 3u, is_turned);
+    (*c).c30r = row((*c).c30r, x, e[3], 2u, e[2], 3u, is_turned);
+    (*c).c31l = row((*c).c31l, w, e[3], 3u, e[3], 3u, is_turned);
+    (*c).c31r = row((*c).c31r, x, e[3], 3u, e[3], 3u, is_turned);
   }
 }
 
@@ -536,8 +536,8 @@ fn matmul_subgroup4(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invo
   let m = m0 + select(lane, 4u * lane, TRANSPOSE_A);
   var c: Tile;
   if (TAIL && split == 0u) {
-    let from_p = starts_of_rows(0u, params.R, m);
-    let from_pe = starts_of_rows(0u, params.R, m + 16u);
+    let from_p = starts_of_rows(0u, params.R, m0 + lane);
+    let from_pe = starts_of_rows(0u, params.R, m0 + lane + 16u);
     let from_q = starts_of_columns(0u, params.R, n, TRANSPOSE_Q, WIDE_TAIL);
     let from_qx = starts_of_columns(0u, params.R, n + 16u, TRANSPOSE_Q, WIDE_TAIL);
     for (var k = 0u; k < params.R; k += 4u) {
@@ -545,7 +545,7 @@ fn matmul_subgroup4(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invo
       if (ROWS > 16u) {
         e = load_p(from_pe, k);
       }
-      step(&c, load_p(from_p, k), e, load_q(from_q, n, k), load_q(from_qx, n + 16u, k));
+      step(&c, load_p(from_p, k), e, load_q(from_q, n, k), load_q(from_qx, n + 16u, k), false);
     }
     if (DROP == 2u) {
       drop_all(&c, kept_rows(m0, n), kept_rows(m0, n + 16u));
@@ -561,7 +561,7 @@ fn matmul_subgroup4(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invo
     if (ROWS > 16u) {
       e = load_a(from_e, m + 16u, k);
     }
-    step(&c, load_a(from_a, m, k), e, load_b(from_b, n, k), load_b(from_x, n + 16u, k));
+    step(&c, load_a(from_a, m, k), e, load_b(from_b, n, k), load_b(from_x, n + 16u, k), TRANSPOSE_A);
   }
   let left = bias_of(n, split);
   let right = bias_of(n + 16u, split);

@@ -7,7 +7,8 @@
 // shuffle from a constant lane then hands a row of a to all lanes. A load costs as much as a hundred
 // multiply-adds here, because the device does it lane by lane: so each loaded vector is used 32
 // times, there is no workgroup memory and no barrier, and all is unrolled by hand, since an array of
-// registers in a loop would be kept in memory (5 times slower).
+// registers in a loop would be kept in memory (5 times slower). Loops ask at their ends whether to go on: one
+// that asks at its start costs lavapipe a last round with all lanes masked, a fifth of a tail of r = 16.
 enable subgroups;
 
 override TRANSPOSE_A: bool = false;
@@ -147,16 +148,41 @@ fn left_of(at: u32, end: u32, k: u32, terms: u32) -> u32 {
   return select(0u, end - min(at, end), k < terms);
 }
 
+// Four rows of a transposed a from m on, for one term.
+fn read_turned(start: u32, m: u32, term: u32) -> vec4<f32> {
+  return read_a(start + term * params.M, left_of(m, params.M, term, params.K));
+}
+
 // The lane's vectors of a for the terms k to k + 3. Straight: rows m, m + 8, …; `start` has the first
-// elements of these rows. Transposed: the four rows from m on.
-fn load_a(start: vec4<u32>, m: u32, k: u32) -> mat4x4<f32> {
-  if (TRANSPOSE_A) {
-    let at = start.x + k * params.M;
+// elements of these rows. Transposed: the four rows from m on. A tile of 16 rows or less has fewer such fours than
+// lanes: then the lanes load several terms at once, and shuffles hand them out.
+fn load_a(start: vec4<u32>, m: u32, k: u32, lane: u32) -> mat4x4<f32> {
+  if (TRANSPOSE_A && ROWS == 32u) {
     return transpose(mat4x4<f32>(
-      read_a(at, left_of(m, params.M, k, params.K)),
-      read_a(at + params.M, left_of(m, params.M, k + 1u, params.K)),
-      read_a(at + 2u * params.M, left_of(m, params.M, k + 2u, params.K)),
-      read_a(at + 3u * params.M, left_of(m, params.M, k + 3u, params.K)),
+      read_turned(start.x, m, k),
+      read_turned(start.x, m, k + 1u),
+      read_turned(start.x, m, k + 2u),
+      read_turned(start.x, m, k + 3u),
+    ));
+  }
+  if (TRANSPOSE_A && ROWS == 16u) {
+    let near = read_turned(start.x, m, k + lane / 4u);
+    let far = read_turned(start.x, m, k + 2u + lane / 4u);
+    return transpose(mat4x4<f32>(
+      subgroupShuffle(near, lane % 4u),
+      subgroupShuffle(near, 4u + lane % 4u),
+      subgroupShuffle(far, lane % 4u),
+      subgroupShuffle(far, 4u + lane % 4u),
+    ));
+  }
+  if (TRANSPOSE_A) {
+    let fours = ROWS / 4u;
+    let all = read_turned(start.x, m, k + lane / fours % 4u);
+    return transpose(mat4x4<f32>(
+      subgroupShuffle(all, lane % fours),
+      subgroupShuffle(all, fours + lane % fours),
+      subgroupShuffle(all, 2u * fours + lane % fours),
+      subgroupShuffle(all, 3u * fours + lane % fours),
     ));
   }
   let left = params.K - k;
@@ -246,9 +272,9 @@ fn starts_of_a(start: u32, m: u32) -> vec4<u32> {
 
 // c + the product of one row of a with the lane's columns. The row lies in lane `lane` of `straight`,
 // or where a is stored transposed in lane `turned_lane` of `turned`.
-fn row(c: vec4<f32>, w: mat4x4<f32>, straight: vec4<f32>, lane: u32, turned: vec4<f32>, turned_lane: u32) -> vec4<f32> {
+fn row(c: vec4<f32>, w: mat4x4<f32>, straight: vec4<f32>, lane: u32, turned: vec4<f32>, turned_lane: u32, is_turned: bool) -> vec4<f32> {
   var v: vec4<f32>;
-  if (TRANSPOSE_A) {
+  if (is_turned) {
     v = subgroupShuffle(turned, turned_lane);
   } else {
     v = subgroupShuffle(straight, lane);
@@ -293,44 +319,44 @@ struct Tile {
 }
 
 // Four terms of the sum.
-fn step(c: ptr<function, Tile>, a: mat4x4<f32>, w: mat4x4<f32>) {
-  (*c).c0 = row((*c).c0, w, a[0], 0u, a[0], 0u);
-  (*c).c1 = row((*c).c1, w, a[0], 1u, a[1], 0u);
-  (*c).c2 = row((*c).c2, w, a[0], 2u, a[2], 0u);
-  (*c).c3 = row((*c).c3, w, a[0], 3u, a[3], 0u);
+fn step(c: ptr<function, Tile>, a: mat4x4<f32>, w: mat4x4<f32>, is_turned: bool) {
+  (*c).c0 = row((*c).c0, w, a[0], 0u, a[0], 0u, is_turned);
+  (*c).c1 = row((*c).c1, w, a[0], 1u, a[1], 0u, is_turned);
+  (*c).c2 = row((*c).c2, w, a[0], 2u, a[2], 0u, is_turned);
+  (*c).c3 = row((*c).c3, w, a[0], 3u, a[3], 0u, is_turned);
   if (ROWS > 4u) {
-    (*c).c4 = row((*c).c4, w, a[0], 4u, a[0], 1u);
-    (*c).c5 = row((*c).c5, w, a[0], 5u, a[1], 1u);
-    (*c).c6 = row((*c).c6, w, a[0], 6u, a[2], 1u);
-    (*c).c7 = row((*c).c7, w, a[0], 7u, a[3], 1u);
+    (*c).c4 = row((*c).c4, w, a[0], 4u, a[0], 1u, is_turned);
+    (*c).c5 = row((*c).c5, w, a[0], 5u, a[1], 1u, is_turned);
+    (*c).c6 = row((*c).c6, w, a[0], 6u, a[2], 1u, is_turned);
+    (*c).c7 = row((*c).c7, w, a[0], 7u, a[3], 1u, is_turned);
   }
   if (ROWS > 8u) {
-    (*c).c8 = row((*c).c8, w, a[1], 0u, a[0], 2u);
-    (*c).c9 = row((*c).c9, w, a[1], 1u, a[1], 2u);
-    (*c).c10 = row((*c).c10, w, a[1], 2u, a[2], 2u);
-    (*c).c11 = row((*c).c11, w, a[1], 3u, a[3], 2u);
-    (*c).c12 = row((*c).c12, w, a[1], 4u, a[0], 3u);
-    (*c).c13 = row((*c).c13, w, a[1], 5u, a[1], 3u);
-    (*c).c14 = row((*c).c14, w, a[1], 6u, a[2], 3u);
-    (*c).c15 = row((*c).c15, w, a[1], 7u, a[3], 3u);
+    (*c).c8 = row((*c).c8, w, a[1], 0u, a[0], 2u, is_turned);
+    (*c).c9 = row((*c).c9, w, a[1], 1u, a[1], 2u, is_turned);
+    (*c).c10 = row((*c).c10, w, a[1], 2u, a[2], 2u, is_turned);
+    (*c).c11 = row((*c).c11, w, a[1], 3u, a[3], 2u, is_turned);
+    (*c).c12 = row((*c).c12, w, a[1], 4u, a[0], 3u, is_turned);
+    (*c).c13 = row((*c).c13, w, a[1], 5u, a[1], 3u, is_turned);
+    (*c).c14 = row((*c).c14, w, a[1], 6u, a[2], 3u, is_turned);
+    (*c).c15 = row((*c).c15, w, a[1], 7u, a[3], 3u, is_turned);
   }
   if (ROWS > 16u) {
-    (*c).c16 = row((*c).c16, w, a[2], 0u, a[0], 4u);
-    (*c).c17 = row((*c).c17, w, a[2], 1u, a[1], 4u);
-    (*c).c18 = row((*c).c18, w, a[2], 2u, a[2], 4u);
-    (*c).c19 = row((*c).c19, w, a[2], 3u, a[3], 4u);
-    (*c).c20 = row((*c).c20, w, a[2], 4u, a[0], 5u);
-    (*c).c21 = row((*c).c21, w, a[2], 5u, a[1], 5u);
-    (*c).c22 = row((*c).c22, w, a[2], 6u, a[2], 5u);
-    (*c).c23 = row((*c).c23, w, a[2], 7u, a[3], 5u);
-    (*c).c24 = row((*c).c24, w, a[3], 0u, a[0], 6u);
-    (*c).c25 = row((*c).c25, w, a[3], 1u, a[1], 6u);
-    (*c).c26 = row((*c).c26, w, a[3], 2u, a[2], 6u);
-    (*c).c27 = row((*c).c27, w, a[3], 3u, a[3], 6u);
-    (*c).c28 = row((*c).c28, w, a[3], 4u, a[0], 7u);
-    (*c).c29 = row((*c).c29, w, a[3], 5u, a[1], 7u);
-    (*c).c30 = row((*c).c30, w, a[3], 6u, a[2], 7u);
-    (*c).c31 = row((*c).c31, w, a[3], 7u, a[3], 7u);
+    (*c).c16 = row((*c).c16, w, a[2], 0u, a[0], 4u, is_turned);
+    (*c).c17 = row((*c).c17, w, a[2], 1u, a[1], 4u, is_turned);
+    (*c).c18 = row((*c).c18, w, a[2], 2u, a[2], 4u, is_turned);
+    (*c).c19 = row((*c).c19, w, a[2], 3u, a[3], 4u, is_turned);
+    (*c).c20 = row((*c).c20, w, a[2], 4u, a[0], 5u, is_turned);
+    (*c).c21 = row((*c).c21, w, a[2], 5u, a[1], 5u, is_turned);
+    (*c).c22 = row((*c).c22, w, a[2], 6u, a[2], 5u, is_turned);
+    (*c).c23 = row((*c).c23, w, a[2], 7u, a[3], 5u, is_turned);
+    (*c).c24 = row((*c).c24, w, a[3], 0u, a[0], 6u, is_turned);
+    (*c).c25 = row((*c).c25, w, a[3], 1u, a[1], 6u, is_turned);
+    (*c).c26 = row((*c).c26, w, a[3], 2u, a[2], 6u, is_turned);
+    (*c).c27 = row((*c).c27, w, a[3], 3u, a[3], 6u, is_turned);
+    (*c).c28 = row((*c).c28, w, a[3], 4u, a[0], 7u, is_turned);
+    (*c).c29 = row((*c).c29, w, a[3], 5u, a[1], 7u, is_turned);
+    (*c).c30 = row((*c).c30, w, a[3], 6u, a[2], 7u, is_turned);
+    (*c).c31 = row((*c).c31, w, a[3], 7u, a[3], 7u, is_turned);
   }
 }
 
@@ -437,13 +463,18 @@ fn matmul_subgroup8(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invo
   let n = group.y * 32u + 4u * lane;
   let split = group.z % params.splits;
   let to = group.z * params.M * params.N;
-  let m = m0 + select(lane, 4u * lane, TRANSPOSE_A);
+  let m = m0 + select(lane, 4u * (lane % (ROWS / 4u)), TRANSPOSE_A);
   var c: Tile;
-  if (TAIL && split == 0u) {
-    let from_p = starts_of_rows(0u, params.R, m);
+  if (TAIL && split == 0u && params.R > 0u) {
+    let from_p = starts_of_rows(0u, params.R, m0 + lane);
     let from_q = starts_of_columns(0u, params.R, n, TRANSPOSE_Q, WIDE_TAIL);
-    for (var k = 0u; k < params.R; k += 4u) {
-      step(&c, load_p(from_p, k), load_q(from_q, n, k));
+    var k = 0u;
+    loop {
+      step(&c, load_p(from_p, k), load_q(from_q, n, k), false);
+      k += 4u;
+      if (k >= params.R) {
+        break;
+      }
     }
     if (DROP == 2u) {
       drop_all(&c, kept_rows(m0, n));
@@ -452,8 +483,15 @@ fn matmul_subgroup8(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invo
   let from_a = starts_of_a(batch * params.a_batch, m);
   let from_b = starts_of_columns(batch * params.b_batch, params.K, n, TRANSPOSE_B, WIDE_B);
   let k1 = min((split + 1u) * params.k_slice, params.K);
-  for (var k = split * params.k_slice; k < k1; k += 4u) {
-    step(&c, load_a(from_a, m, k), load_b(from_b, n, k));
+  var k = split * params.k_slice;
+  if (k < k1) {
+    loop {
+      step(&c, load_a(from_a, m, k, lane), load_b(from_b, n, k), TRANSPOSE_A);
+      k += 4u;
+      if (k >= k1) {
+        break;
+      }
+    }
   }
   let extra = bias_of(n, split);
   put(m0 + 0u, n, to, extra, c.c0);
