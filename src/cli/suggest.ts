@@ -53,9 +53,9 @@ async function run(output: Output, options: Options): Promise<void> {
   const progress = new TrainProgress(output);
   await init();
   try {
-    const { onDownload } = progress.hooks();
+    const { onDownload, onPhase } = progress.hooks();
     const found = await suggest(raw, {
-      ...{ origin, onDownload },
+      ...{ origin, onDownload, onPhase },
       ...(memory === undefined ? {} : { memory }),
     });
     progress.end();
