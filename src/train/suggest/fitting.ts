@@ -1,14 +1,5 @@
 // Rows, length and type of the base that a memory has room for.
-import type { FullConfig } from "../recipe/schema.ts";
-import { type StepMemory, stepMemory, type TrainedSizes } from "./memory.ts";
-
-/** What is fitted. */
-export interface Shape {
-  batch: number;
-  accumulate: number;
-  length: number;
-  base_dtype: FullConfig["base_dtype"];
-}
+import { type Shape, type StepMemory, stepMemory, type TrainedSizes } from "./memory.ts";
 
 export interface Fitted extends Shape {
   sizes: TrainedSizes;
@@ -20,8 +11,8 @@ export interface Fitted extends Shape {
 const LEAST_LENGTH = 64;
 
 /**
- * Makes a step smaller until it fits: fewer rows at once and more micro-batches; a base of 4 bits, where it is the larger
- * part of the memory; shorter rows.
+ * Makes a step smaller until it fits: fewer rows at once and more micro-batches; gradient checkpointing; a base of 4
+ * bits, where it is the larger part of the memory; shorter rows.
  * @param start  what is wanted
  * @param limit  bytes that there are
  * @param may  what may be changed
@@ -40,6 +31,7 @@ export async function fitted(
     shape.batch = Math.floor(shape.batch / 2);
     shape.accumulate = Math.ceil((start.batch * start.accumulate) / shape.batch);
   }
+  if (!fits() && may.gradient_checkpointing) shape.gradient_checkpointing = true;
   const isHeavy = 2 * sizes.held.base > stepMemory(sizes, shape).total;
   if (!fits() && may.base_dtype && isHeavy) {
     shape.base_dtype = "nf4";

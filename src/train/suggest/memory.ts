@@ -27,6 +27,15 @@ export interface TrainedSizes {
   passing: number;
 }
 
+/** What the memory of a step depends on besides. */
+export interface Shape {
+  batch: number;
+  accumulate: number;
+  length: number;
+  base_dtype: FullConfig["base_dtype"];
+  gradient_checkpointing: boolean;
+}
+
 export type StepMemory = Record<MemoryCategory | "total", number>;
 
 /** Sizes of a decoder. */
@@ -73,13 +82,22 @@ export async function trainedSizes(folder: string, config: FullConfig): Promise<
   }
 }
 
-/** The memory of a step over some rows. */
+/**
+ * The memory of a step over some rows. With gradient checkpointing a layer keeps the two summands of its input (the
+ * first has one), and one layer at a time is there as a whole.
+ */
 export function stepMemory(
-  { held, kept, passing }: TrainedSizes,
-  { batch, length }: { batch: number; length: number },
+  { held, kept, passing, layers, width }: TrainedSizes,
+  {
+    batch,
+    length,
+    gradient_checkpointing,
+  }: Pick<Shape, "batch" | "length" | "gradient_checkpointing">,
 ): StepMemory {
   const bytes = 4 * batch * length;
-  const all = { ...held, activations: bytes * kept, workspace: bytes * passing };
+  const recomputed = Math.min(kept, (2 * layers - 1) * width + kept / layers);
+  const activations = bytes * (gradient_checkpointing ? recomputed : kept);
+  const all = { ...held, activations, workspace: bytes * passing };
   return { ...all, total: sum(Object.values(all)) };
 }
 

@@ -18,8 +18,14 @@ import {
 } from "./choices.ts";
 import { Chosen } from "./chosen.ts";
 import { type DataFacts, lookAtData } from "./data_facts.ts";
-import { type Fitted, fitted, type Shape } from "./fitting.ts";
-import { type StepMemory, stepMemory, type TrainedSizes, trainedSizes } from "./memory.ts";
+import { type Fitted, fitted } from "./fitting.ts";
+import {
+  type Shape,
+  type StepMemory,
+  stepMemory,
+  type TrainedSizes,
+  trainedSizes,
+} from "./memory.ts";
 import { hintsOf, warningsOf } from "./warnings.ts";
 
 export interface SuggestOptions extends BaseHooks {
@@ -79,7 +85,8 @@ export async function suggest(raw: object, options: SuggestOptions = {}): Promis
   const capacity = capacityIn(facts, data, room, steps * rowsPerStep * data.length);
   if (data.valid) chosen.add(...lookChoices(steps, capacity.verdict === "ample"));
   chosen.add(rateChoice(asked.method, room.sizes.base));
-  const bytes = stepMemory(room.sizes, { batch, length: data.length });
+  const shape = { ...room, batch, length: data.length };
+  const bytes = stepMemory(room.sizes, shape);
   const whole = await trainedSizes(base.folder, { ...asked, method: "full", base_dtype: "auto" });
   const { held: _, kept: __, passing: ___, ...sizes } = room.sizes;
   const found: Omit<Suggestion, "warnings" | "hints"> = {
@@ -97,7 +104,7 @@ export async function suggest(raw: object, options: SuggestOptions = {}): Promis
     rowsPerStep,
     memory: {
       bytes,
-      full: stepMemory(whole, { batch, length: data.length }).total,
+      full: stepMemory(whole, shape).total,
       limit,
       fits: limit === null || bytes.total <= limit,
     },
@@ -116,14 +123,16 @@ async function fitInto(
 ): Promise<Fitted> {
   const config = resolveConfig(chosen.settings, origin);
   const { method, training, base_dtype } = config;
-  const { batch, accumulate } = training;
-  const start: Shape = { batch, accumulate, length: config.data.length!, base_dtype };
+  const { batch, accumulate, gradient_checkpointing } = training;
+  const length = config.data.length!;
+  const start: Shape = { batch, accumulate, length, base_dtype, gradient_checkpointing };
   const free = (key: string) => !chosen.isGiven(key);
   const may = {
     batch: free("training.batch"),
     accumulate: free("training.accumulate"),
     length: free("data.length"),
     base_dtype: free("base_dtype") && sharesBase(method),
+    gradient_checkpointing: free("training.gradient_checkpointing"),
   };
   const sizesOf = (dtype: FullConfig["base_dtype"]) =>
     trainedSizes(base.folder, { ...config, base_dtype: dtype });
@@ -133,6 +142,10 @@ async function fitInto(
     chosen.add({ key: "training.batch", value: room.batch, why });
     const { accumulate: value } = room;
     chosen.add({ key: "training.accumulate", value, why: `${batch * accumulate} rows a step` });
+  }
+  if (room.gradient_checkpointing !== gradient_checkpointing) {
+    const key = "training.gradient_checkpointing";
+    chosen.add({ key, value: true, why: `${why}: layers are computed again in backward` });
   }
   if (room.base_dtype !== base_dtype) {
     chosen.add({ key: "base_dtype", value: room.base_dtype, why: `${why}: the base in 4 bits` });

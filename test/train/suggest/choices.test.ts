@@ -89,14 +89,20 @@ test("what was asked stays; a key that there is gets a new value", () => {
   ok(chosen.isGiven("training.batch") && !chosen.isGiven("training.lr.x"));
 });
 
-test("a memory: fewer rows at once, then a heavy base in 4 bits, then shorter rows, each only if it may change", async () => {
+test("a memory: fewer rows at once, then checkpointing, then a heavy base in 4 bits, then shorter rows, each only if it may change", async () => {
   let base = 60_000;
   const sizesOf = async (dtype: string): Promise<TrainedSizes> => ({
-    ...{ base: 0, total: 0, trainable: 0, layers: 1, width: 1, kept: 24, passing: 1 },
+    ...{ base: 0, total: 0, trainable: 0, layers: 2, width: 2, kept: 24, passing: 1 },
     held: { base: dtype === "nf4" ? 1000 : base, adapters: 0, gradients: 0, optimiser: 0 },
   });
-  const start = { batch: 8, accumulate: 1, length: 512, base_dtype: "auto" as const };
-  const all = { batch: true, accumulate: true, length: true, base_dtype: true };
+  const start = {
+    ...{ batch: 8, accumulate: 1, length: 512, base_dtype: "auto" as const },
+    gradient_checkpointing: false,
+  };
+  const all = {
+    ...{ batch: true, accumulate: true, length: true, base_dtype: true },
+    gradient_checkpointing: false,
+  };
   const of = async (limit: number, may = all) => {
     const { sizes: _, memory, ...shape } = await fitted(start, limit, may, sizesOf);
     ok(!shape.fits || memory.total <= limit);
@@ -108,8 +114,10 @@ test("a memory: fewer rows at once, then a heavy base in 4 bits, then shorter ro
   equal(await of(52_200), { ...one, base_dtype: "nf4", fits: true });
   equal(await of(1000 + 12_800), { ...one, base_dtype: "nf4", length: 128, fits: true });
   equal(await of(2000), { ...one, base_dtype: "nf4", length: 64, fits: false });
-  const none = { batch: false, accumulate: false, length: false, base_dtype: false };
+  const none = { ...all, batch: false, accumulate: false, length: false, base_dtype: false };
   equal(await of(2000, none), { ...start, fits: false });
+  const again = { ...all, gradient_checkpointing: true };
+  equal(await of(60_000 + 38_912, again), { ...one, gradient_checkpointing: true, fits: true }); // 3·2 + 24/2 + 1 numbers
   base = 8000;
   equal(await of(8000 + 12_800), { ...one, length: 128, fits: true }, "it would save little");
 });

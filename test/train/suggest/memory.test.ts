@@ -32,7 +32,11 @@ const FAMILIES: Readonly<Record<string, () => CausalLM>> = {
 
 /** What is trained. */
 const CASES: Readonly<Record<string, readonly Partial<TrainConfig>[]>> = {
-  gpt2: [{}, { lora: { r: 8, target_modules: ["c_attn"] } }],
+  gpt2: [
+    {},
+    { training: { gradient_checkpointing: true } },
+    { lora: { r: 8, target_modules: ["c_attn"] } },
+  ],
   llama: [{ method: "full" }, { method: "dora" }, { method: "lora-fa", base_dtype: "nf4" }],
 };
 
@@ -65,7 +69,7 @@ for (const [family, make] of Object.entries(FAMILIES)) {
         });
         const { bytes, trainable, total } = await taken(folder, config);
         const sizes = await trainedSizes(folder, config);
-        const foretold = stepMemory(sizes, { batch: BATCH, length: LENGTH });
+        const foretold = stepMemory(sizes, { ...config.training, batch: BATCH, length: LENGTH });
         const facts = `${family} ${JSON.stringify(change)}: ${bytes} ${JSON.stringify(foretold)}`;
         is(sizes.trainable, trainable, facts);
         is(sizes.total, total, facts);
