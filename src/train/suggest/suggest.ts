@@ -65,12 +65,12 @@ export interface Suggestion {
  * @throws as `trainRun` for what does not fit, before it loads the model
  */
 export async function suggest(raw: object, options: SuggestOptions = {}): Promise<Suggestion> {
-  const { origin = {} } = options;
+  const { origin = {}, onDownload, onPhase } = options;
   const chosen = new Chosen(raw as RawConfig);
   chosen.add({ key: "output", value: "out/run", why: "gets all of the run" });
   const asked = resolveConfig(chosen.settings, origin);
-  using base = await Base.open(asked, options);
-  options.onPhase?.("reading the data");
+  using base = await Base.open(asked, onDownload ? { onDownload } : {});
+  onPhase?.("reading the data");
   const { train, learn, turns, skip_bad: skipBad } = asked.data;
   const facts = await lookAtData(base.tokenizer, { train, learn, turns, skipBad });
   chosen.add(...adapterChoices(asked));
