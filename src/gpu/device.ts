@@ -2,7 +2,7 @@
 import { type AdapterClass, answersTo, type FoundAdapter } from "./adapter.ts";
 import { DeviceError, ValueError } from "./errors.ts";
 import type { MemoryReport } from "./memory.ts";
-import { checkBudget, Pool } from "./pool.ts";
+import { checkBudget, largestBinding, Pool } from "./pool.ts";
 import { Profiler, type TimedPass } from "./profiler.ts";
 import { Stream } from "./stream.ts";
 
@@ -15,6 +15,11 @@ export interface InitOptions {
   without?: readonly string[];
   /** Most bytes of GPU memory that tensors may take: see `Gpu.setMemoryBudget`. Default: no limit. */
   memoryBudget?: number | null;
+  /**
+   * Most bytes of a buffer that a kernel may see at once, a positive multiple of 256. Default: what the device
+   * allows. Lower, it shows what a smaller device would do.
+   */
+  bindingLimit?: number;
 }
 
 export interface GpuStats {
@@ -67,7 +72,9 @@ export class Gpu {
     const canImmediates = "setImmediates" in GPUComputePassEncoder.prototype;
     this.immediates = (options.immediates ?? true) && canImmediates;
     this.stream = new Stream(device, this.immediates, found.adapterClass !== "gpu");
-    this.pool = new Pool(device, () => this.stream.flush());
+    const largest = largestBinding(device.limits);
+    const limit = Math.min(options.bindingLimit ?? largest, largest);
+    this.pool = new Pool(device, () => this.stream.flush(), limit);
     if (options.memoryBudget !== undefined) this.pool.setBudget(options.memoryBudget);
   }
 
@@ -84,6 +91,11 @@ export class Gpu {
       buffersLive,
       tensorsLive,
     };
+  }
+
+  /** Most bytes of a buffer that a kernel sees at once. */
+  get bindingLimit(): number {
+    return this.pool.bindingLimit;
   }
 
   /** Bytes in use by what they are for, now and at their peak; `formatMemory` prints it. */
@@ -194,8 +206,9 @@ export function gpu(op = "gpu"): Gpu {
 export async function init(options: InitOptions = {}): Promise<Gpu> {
   // Two calls at once: the second waits for the first, then is judged like any later one.
   while (starting) await starting.catch(() => {});
-  const { memoryBudget } = options;
+  const { memoryBudget, bindingLimit } = options;
   if (memoryBudget !== undefined) checkBudget("init", "memoryBudget", memoryBudget);
+  if (bindingLimit !== undefined) checkBindingLimit(bindingLimit);
   if (!current) {
     starting = start(options);
     try {
@@ -216,6 +229,12 @@ export async function init(options: InitOptions = {}): Promise<Gpu> {
   }
   if (memoryBudget !== undefined) current.setMemoryBudget(memoryBudget);
   return current;
+}
+
+function checkBindingLimit(bytes: number): void {
+  if (Number.isSafeInteger(bytes) && bytes > 0 && bytes % 256 === 0) return;
+  const facts = { op: "init", arg: "bindingLimit", expected: "a positive multiple of 256" };
+  throw new ValueError({ ...facts, got: `${bytes}` });
 }
 
 async function start(options: InitOptions): Promise<Gpu> {

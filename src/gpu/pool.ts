@@ -27,11 +27,19 @@ export interface Block {
   keepers: number;
 }
 
+/** Where parts of buffers begin, and sizes of buffers end. */
+const STEP = 256;
+
+/** Most bytes that a device binds at once. */
+export function largestBinding(limits: GPUSupportedLimits): number {
+  return Math.min(limits.maxBufferSize, limits.maxStorageBufferBindingSize);
+}
+
 /** Rounds a request up so that at most an eighth of a buffer is waste, in steps of 256 bytes. */
 export function sizeClass(bytes: number): number {
   const octave = 2 ** Math.floor(Math.log2(Math.max(bytes, 1)));
-  const step = Math.max(256, octave / 8);
-  return Math.max(256, Math.ceil(bytes / step) * step);
+  const step = Math.max(STEP, octave / 8);
+  return Math.max(STEP, Math.ceil(bytes / step) * step);
 }
 
 /** Free buffers up to this many bytes are never given back for being many. */
@@ -63,8 +71,6 @@ export class Pool {
   /** Requests served so far: the highest tenant. */
   tenants = 0;
   private nextId = 1;
-  /** Most bytes that one binding can hold. */
-  private readonly limit: number;
   private budget: number | null = null;
   /** The most that was ever in use, whatever `resetPeak()` forgot. */
   private mostLive = 0;
@@ -77,9 +83,13 @@ export class Pool {
     private readonly device: GPUDevice,
     /** Called before buffers are destroyed, so that pending work that names them is submitted. */
     private readonly beforeDestroy: () => void,
-  ) {
-    const { maxBufferSize, maxStorageBufferBindingSize } = device.limits;
-    this.limit = Math.min(maxBufferSize, maxStorageBufferBindingSize);
+    /** Most bytes that one binding can hold. */
+    readonly bindingLimit = largestBinding(device.limits),
+  ) {}
+
+  /** Most bytes that a buffer can hold, of which a binding sees a part. */
+  get bufferLimit(): number {
+    return Math.floor(this.device.limits.maxBufferSize / STEP) * STEP;
   }
 
   get bytesLive(): number {
@@ -96,11 +106,12 @@ export class Pool {
 
   /**
    * A buffer of at least `bytes`, with arbitrary contents.
+   * @param most  how many bytes it may have: what a binding holds, or `bufferLimit`
    * @throws LimitError past the device's limits or the budget; nothing was allocated then
    */
-  acquire(op: string, bytes: number): Block {
-    this.check(op, bytes);
-    const size = sizeClass(bytes);
+  acquire(op: string, bytes: number, most = this.bindingLimit): Block {
+    this.check(op, bytes, most);
+    const size = Math.min(sizeClass(bytes), this.bufferLimit);
     const block = this.free.get(size)?.pop() ?? this.create(op, size);
     this.hold(op, block);
     return block;
@@ -145,13 +156,13 @@ export class Pool {
     this.budget = budget;
   }
 
-  /** Throws LimitError where one binding could not hold `bytes`. */
-  check(op: string, bytes: number): void {
-    if (bytes <= this.limit) return;
+  /** Throws LimitError where one binding, or what else may hold `most` bytes, could not hold `bytes`. */
+  check(op: string, bytes: number, most = this.bindingLimit): void {
+    if (bytes <= most) return;
     throw new LimitError({
       op,
       arg: "the tensor",
-      expected: `at most ${this.limit} bytes on this device`,
+      expected: `at most ${most} bytes on this device`,
       got: `${bytes} bytes`,
       hint: "Split it, or store it as f16.",
     });

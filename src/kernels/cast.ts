@@ -1,12 +1,14 @@
 // Element types: checks, outputs, dispatches. Casts between f16 and bf16, and from int8 and nf4, go through f32.
 
 import { DTypeError } from "../gpu/errors.ts";
-import type { DType } from "../tensor/dtype.ts";
+import { bytesOf, type DType } from "../tensor/dtype.ts";
 import { isQuantized } from "../tensor/quantized.ts";
+import { scope } from "../tensor/scope.ts";
 import { Tensor } from "../tensor/tensor.ts";
 import { checkTensor } from "./check.ts";
 import { dequantize } from "./dequantize.ts";
 import { grid, ownKernel } from "./kernel.ts";
+import { rowRanges } from "./row_ranges.ts";
 
 const kernel = ownKernel("cast");
 
@@ -32,6 +34,23 @@ export function castTo(x: Tensor, dtype: DType): Tensor {
   }
   if (!isPacked(dtype)) return convert(x, dtype);
   return x.dtype === "f32" ? pack(x, dtype) : through(convert(x, "f32"), dtype);
+}
+
+/**
+ * The stored bytes of x as another type. What one binding does not hold is converted range by range.
+ * @param dtype  as for `castTo`
+ */
+export async function bytesAs(x: Tensor, dtype: DType): Promise<Uint8Array<ArrayBuffer>> {
+  if (x.dtype === dtype) return x.rawBytes();
+  using _ = scope();
+  const ranges = isQuantized(x.dtype) ? [] : rowRanges("cast", x, 4 * x.size);
+  if (ranges.length < 2) return castTo(x, dtype).rawBytes();
+  const bytes = new Uint8Array(bytesOf(x.shape, dtype));
+  for (const { first, part } of ranges) {
+    using converted = castTo(part, dtype);
+    bytes.set(await converted.rawBytes(), (first / x.shape[0]!) * bytes.length);
+  }
+  return bytes;
 }
 
 function through(wide: Tensor, dtype: DType): Tensor {

@@ -8,6 +8,7 @@ import { Tensor } from "../tensor/tensor.ts";
 import { checkDType, checkRank } from "./check.ts";
 import { grid, ownKernel } from "./kernel.ts";
 import { foldOf } from "./reduce.ts";
+import { rowRanges } from "./row_ranges.ts";
 
 const kernel = ownKernel("gather");
 
@@ -29,14 +30,16 @@ export function gatherRows(table: Tensor, ids: Tensor, op = "gather", arg = "tab
   const [V, ...row] = table.shape as [number, ...number[]];
   checkIds(op, "ids", ids, V);
   const y = Tensor.empty(op, [...ids.shape, ...row], "f32");
-  kernel.run("gather_rows", {
-    tensors: { table, ids, y },
-    params: { n: y.size, rows: V, columns: sizeOf(row), K: 0, start: 0, end: 0 },
-    constants: { FORMAT: FORMATS[table.dtype]! },
-    groups: grid(Math.ceil(y.size / 64)),
-    flops: 0,
-    bytes: ids.bytes + y.bytes + y.size * bytesPerElement(table.dtype),
-  });
+  for (const { first: start, end, part } of rowRanges(op, table)) {
+    kernel.run("gather_rows", {
+      tensors: { table: part, ids, y },
+      params: { n: y.size, rows: V, columns: sizeOf(row), K: 0, start, end },
+      constants: { FORMAT: FORMATS[table.dtype]! },
+      groups: grid(Math.ceil(y.size / 64)),
+      flops: 0,
+      bytes: ids.bytes + y.bytes + y.size * bytesPerElement(table.dtype),
+    });
+  }
   return y;
 }
 

@@ -203,13 +203,23 @@ function workOf({ tensors, flops, bytes }: Launch): Work {
   return { flops: (typeof flops === "function" ? flops() : flops) ?? largest, bytes: bytes ?? all };
 }
 
-/** Where the tensors lie, in their order. Throws DisposedError for one of another device. */
+function tooLarge(op: string, arg: string, t: Tensor, limit: number): LimitError {
+  const expected = `at most ${limit} bytes, which this device binds at once`;
+  const hint =
+    "Only look-up, linear layers, linear cross-entropy and merges take a larger one, frozen.";
+  return new LimitError({ op, arg, expected, got: `${t.storage.byteLength}`, hint });
+}
+
+/** Where the tensors lie, in their order. Throws DisposedError for one of another device, LimitError for too large ones. */
 function storagesOf(entry: string, tensors: Launch["tensors"]): Storage[] {
   const storages: Storage[] = [];
   for (const name in tensors) {
     const t = tensors[name]!;
     checkDevice(entry, t);
-    storages.push(t.storage);
+    const { storage } = t;
+    const { bindingLimit } = storage.gpu;
+    if (storage.byteLength > bindingLimit) throw tooLarge(entry, name, t, bindingLimit);
+    storages.push(storage);
   }
   return storages;
 }

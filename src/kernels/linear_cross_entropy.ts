@@ -115,7 +115,7 @@ export function linearCrossEntropyChunk(
   V: number,
   weightBytes: number,
 ): { rows: number; columns: number } {
-  const { maxStorageBufferBindingSize: limit } = gpu(op).limits;
+  const { bindingLimit: limit } = gpu(op);
   const steps = Math.max(1, Math.floor((N * d) / V / ROW_STEP));
   const rows = Math.min(steps, Math.max(1, Math.floor(limit / (4 * V * ROW_STEP)))) * ROW_STEP;
   const perColumn = Math.max(4 * Math.min(rows, N), weightBytes / V);

@@ -4,6 +4,7 @@ import { format } from "../tensor/shape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { checkDType, checkRank, checkShapeIs } from "./check.ts";
 import { grid, ownKernel } from "./kernel.ts";
+import { rowRanges } from "./row_ranges.ts";
 
 const kernel = ownKernel("lora_merge");
 const DTYPES: Record<string, number> = { f32: 0, f16: 1, bf16: 2 };
@@ -40,17 +41,20 @@ export function loraMergeInto(
   checkShapeIs(op, "a", a, [r, inner], "[r, in]");
   checkShapeIs(op, "b", b, [out, r], "[out, r]");
   if (gain) checkShapeIs(op, "gain", gain, [out], "[out]");
-  const words = weight.dtype === "f32" ? weight.size : Math.ceil(weight.size / 2);
-  kernel.run("lora_merge", {
-    tensors: { a, b, weight, gain: gain ?? b },
-    params: { n: weight.size, rows, columns, r, scale },
-    constants: {
-      TRANSPOSED: Number(transposed),
-      DTYPE: DTYPES[weight.dtype]!,
-      GAIN: Number(Boolean(gain)),
-    },
-    groups: grid(Math.ceil(words / 64)),
-    flops: 2 * weight.size * r,
-    bytes: 2 * weight.bytes + a.bytes + b.bytes,
-  });
+  for (const { first, part } of rowRanges(op, weight)) {
+    const words = part.dtype === "f32" ? part.size : Math.ceil(part.size / 2);
+    kernel.run("lora_merge", {
+      tensors: { a, b, weight: part, gain: gain ?? b },
+      params: { n: part.size, rows, columns, first, r, scale },
+      constants: {
+        TRANSPOSED: Number(transposed),
+        DTYPE: DTYPES[weight.dtype]!,
+        GAIN: Number(Boolean(gain)),
+      },
+      groups: grid(Math.ceil(words / 64)),
+      flops: 2 * part.size * r,
+      bytes: 2 * part.bytes + a.bytes + b.bytes,
+    });
+    if (part !== weight) weight.storage.touch();
+  }
 }

@@ -2184,6 +2184,7 @@ fn dropout_forward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_wo
 `,
   "gather": `// Reading by index. Ids that lie outside are clamped, so that nothing beyond an array is read.
 //   rows:  table [V, D], ids [N] → y[n, d] = table[ids[n], d]                one thread per element
+//          \`table\` holds rows start … end − 1, which is all of them where one binding does
 //   axis:  x [outer, A, inner], ids [outer, K, inner] → y[o, k, i] = x[o, ids[o, k, i], i]
 // Backward sums in a fixed order and needs no atomics.
 
@@ -2229,9 +2230,13 @@ fn table_at(at: u32) -> f32 {
 @compute @workgroup_size(64)
 fn gather_rows(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
   let i = id.y * groups.x * 64u + id.x;
-  if (i < params.n) {
-    let D = params.columns;
-    y[i] = table_at(id_at(i / D) * D + i % D);
+  if (i >= params.n) {
+    return;
+  }
+  let D = params.columns;
+  let row = id_at(i / D);
+  if (row >= params.start && row < params.end) {
+    y[i] = table_at((row - params.start) * D + i % D);
   }
 }
 
@@ -2940,6 +2945,7 @@ struct Params {
   n: u32,
   rows: u32,
   columns: u32,
+  first: u32, // row of W that is the first of \`weight\`
   r: u32,
   scale: f32,
 }
@@ -2952,7 +2958,7 @@ var<immediate> params: Params;
 
 // Element i of the merged weight, seen as W is stored, from the one before.
 fn merged(before: f32, i: u32) -> f32 {
-  let row = i / params.columns;
+  let row = params.first + i / params.columns;
   let column = i % params.columns;
   let o = select(row, column, TRANSPOSED);
   let k = select(column, row, TRANSPOSED);

@@ -1,7 +1,6 @@
 // A checkpoint's folder and an adapter's folder, merged into a new folder, one tensor after the other.
-import { noGrad } from "../autograd/graph.ts";
-import { cast } from "../autograd/ops/index.ts";
 import { ValueError } from "../gpu/errors.ts";
+import { bytesAs } from "../kernels/cast.ts";
 import type { CausalLM } from "../nn/causal_lm.ts";
 import { withEmptyWeights } from "../nn/init.ts";
 import { type Conv1D, Embedding, type Linear } from "../nn/layers.ts";
@@ -190,11 +189,6 @@ class Merger {
     using start = new LoraWeights(layer.sizes, update.r, update.scaling, config);
     await decompose(layer, start, config.init_lora_weights);
   }
-}
-
-async function bytesAs(t: Tensor, dtype: DType): Promise<Uint8Array<ArrayBuffer>> {
-  using as = noGrad(() => cast(t, dtype));
-  return await as.rawBytes();
 }
 
 /**

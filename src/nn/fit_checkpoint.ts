@@ -4,6 +4,7 @@ import { FormatError, LimitError } from "../gpu/errors.ts";
 import type { PackedMatrix } from "../tensor/bitsandbytes.ts";
 import type { Checkpoint } from "../tensor/checkpoint.ts";
 import { bytesOf, type DType } from "../tensor/dtype.ts";
+import { isQuantized } from "../tensor/quantized.ts";
 import type { SafetensorsFile } from "../tensor/safetensors_file.ts";
 import { format, type Shape, sameShape } from "../tensor/shape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
@@ -109,15 +110,17 @@ function ranges(numbers: readonly number[]): string {
 }
 
 /**
- * Refuses what the device cannot hold: a tensor larger than a buffer, or more than the memory that there
- * is. A software device has the host's memory; of a GPU only its own refusal tells.
+ * Refuses what the device cannot hold: a matrix larger than a buffer, another tensor larger than what a kernel
+ * sees at once, or more than the memory that there is. A software device has the host's memory; of a GPU only its own refusal tells.
  * @throws LimitError listing the tensors, or naming the sum
  */
 export async function checkFits(sources: ReadonlyMap<string, Source>): Promise<void> {
-  const { limits, adapterClass } = gpu("load");
-  const most = Math.min(limits.maxBufferSize, limits.maxStorageBufferBindingSize);
-  const large = [...sources.values()].filter(({ bytes }) => bytes > most);
+  const { pool, adapterClass } = gpu("load");
+  const mostOf = ({ shape, dtype }: Source) =>
+    shape.length === 2 && !isQuantized(dtype) ? pool.bufferLimit : pool.bindingLimit;
+  const large = [...sources.values()].filter((source) => source.bytes > mostOf(source));
   if (large.length > 0) {
+    const most = Math.min(...large.map(mostOf));
     throw new LimitError({
       op: "load",
       arg: "each tensor",

@@ -1,11 +1,11 @@
 // Models in Hugging Face's layout: config.json and model.safetensors, or shards with an index.
 import { cast } from "../autograd/ops/index.ts";
 import { gpu } from "../gpu/device.ts";
-import { DeviceError, FormatError } from "../gpu/errors.ts";
+import { DeviceError, FormatError, LimitError } from "../gpu/errors.ts";
 import { type PackedMatrix, packedMatrices, readPacked } from "../tensor/bitsandbytes.ts";
 import { Checkpoint } from "../tensor/checkpoint.ts";
 import { parameter } from "../tensor/create.ts";
-import { encode } from "../tensor/dtype.ts";
+import { bytesOf, encode } from "../tensor/dtype.ts";
 import { readJson } from "../tensor/files.ts";
 import { dequantizeValues, isQuantized, type QuantizedType } from "../tensor/quantized.ts";
 import { transposed } from "../tensor/safetensors_file.ts";
@@ -212,7 +212,7 @@ async function readAll(
   const state = new Map<string, Tensor>();
   try {
     for (const [path, { shape, dtype }] of sources) {
-      state.set(path, Tensor.empty("load", shape, dtype).persist());
+      state.set(path, Tensor.emptyTable("load", shape, dtype).persist());
     }
     await gpu("load").sync();
   } catch (error) {
@@ -253,11 +253,28 @@ async function unpacked(
   return encode(turned ? transposed(values, ...shape) : values, t.dtype);
 }
 
-/** Makes every parameter f32, as full fine-tuning needs it. */
+/**
+ * Makes every parameter f32, as full fine-tuning needs it.
+ * @throws LimitError naming those that are too large to be trained on this device; nothing was changed then
+ */
 export function toFloat32(model: CausalLM): void {
+  checkTrainable(model);
   for (const [name, p] of model.stateDict()) {
     if (p.dtype === "f32") continue;
     model.setParameter(name, parameter(cast(p, "f32")));
     p.dispose();
   }
+}
+
+function checkTrainable(model: CausalLM): void {
+  const { bindingLimit } = gpu("toFloat32");
+  const large = [...model.stateDict()].filter(([, p]) => bytesOf(p.shape, "f32") > bindingLimit);
+  if (large.length === 0) return;
+  throw new LimitError({
+    op: "toFloat32",
+    arg: "each parameter",
+    expected: `at most ${bindingLimit} bytes in f32, which this device binds at once, to be trained`,
+    got: large.map(([name, p]) => `${name} of ${bytesOf(p.shape, "f32")}`).join(", "),
+    hint: "Train adapters (LoRA), beside which it stays frozen, or use a device with larger bindings.",
+  });
 }

@@ -2,6 +2,7 @@
 import { noGrad } from "../autograd/graph.ts";
 import { cast, transpose } from "../autograd/ops/index.ts";
 import { DTypeError } from "../gpu/errors.ts";
+import { bytesAs } from "../kernels/cast.ts";
 import { packedParts } from "../tensor/bitsandbytes.ts";
 import type { DType } from "../tensor/dtype.ts";
 import { writeFileSafely } from "../tensor/files.ts";
@@ -85,6 +86,7 @@ function quantisedType(state: ReadonlyMap<string, Tensor>): QuantizedType | null
 }
 
 async function bytesOf(p: Tensor, dtype: DType, turned: boolean): Promise<Uint8Array> {
+  if (!turned) return bytesAs(p, dtype);
   using _ = scope();
-  return noGrad(() => cast(turned ? transpose(cast(p, "f32")) : p, dtype)).rawBytes();
+  return noGrad(() => cast(transpose(cast(p, "f32")), dtype)).rawBytes();
 }

@@ -1,5 +1,6 @@
 // safetensors on disk, read in pieces of bounded size: host memory never holds a whole model. Node only.
 import type { FileHandle } from "node:fs/promises";
+import { gpu } from "../gpu/device.ts";
 import { FormatError } from "../gpu/errors.ts";
 import { fromBytes } from "./create.ts";
 import { type DType, decode, encode } from "./dtype.ts";
@@ -84,11 +85,11 @@ export class SafetensorsFile {
   /** Reads a tensor as it is stored. It outlives scopes. */
   async load(name: string): Promise<Tensor> {
     const { begin, end, shape, own } = this.entry(name);
-    if (end - begin <= PIECE_BYTES) {
+    if (end - begin <= Math.min(PIECE_BYTES, gpu("loadSafetensors").bindingLimit)) {
       const bytes = await bytesAt(this.file, this.path, begin, end - begin);
       return fromBytes(bytes, shape, own, "loadSafetensors").persist();
     }
-    const t = Tensor.empty("loadSafetensors", shape, own).persist();
+    const t = Tensor.emptyTable("loadSafetensors", shape, own).persist();
     try {
       await this.fill(t, name);
     } catch (error) {

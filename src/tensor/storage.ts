@@ -16,11 +16,16 @@ export class Storage {
     private readonly owner: Storage | null,
   ) {}
 
-  /** Reserves at least `bytes`, with arbitrary contents. */
-  static allocate(op: string, bytes: number): Storage {
+  /**
+   * Reserves at least `bytes`, with arbitrary contents.
+   * @param inRanges  it may be larger than a binding, for it will be bound in ranges
+   */
+  static allocate(op: string, bytes: number, inRanges = false): Storage {
     const device = gpu(op);
     device.stream.throwFailure(op); // before anything is allocated; a lost device would give no buffer
-    return new Storage(device, device.pool.acquire(op, bytes), 0, bytes, null);
+    const { pool } = device;
+    const block = pool.acquire(op, bytes, inRanges ? pool.bufferLimit : pool.bindingLimit);
+    return new Storage(device, block, 0, bytes, null);
   }
 
   /** A part of this storage that keeps it alive. `byteOffset` must be a multiple of 256. */

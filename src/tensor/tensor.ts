@@ -66,6 +66,15 @@ export class Tensor {
     return new Tensor(Storage.allocate(op, bytes), shape, dtype);
   }
 
+  /**
+   * A tensor with arbitrary contents that may be larger than one binding, as a vocabulary's weights are. Look-up,
+   * linear layers, linear cross-entropy and merges take its rows range by range; other ops refuse it.
+   */
+  static emptyTable(op: string, shape: Shape, dtype: DType): Tensor {
+    const bytes = Math.ceil(bytesOf(shape, dtype, op) / 4) * 4;
+    return new Tensor(Storage.allocate(op, bytes, true), shape, dtype);
+  }
+
   get rank(): number {
     return this.shape.length;
   }
@@ -153,7 +162,7 @@ export class Tensor {
   /** A copy of the elements in memory of its own, with no graph. */
   clone(): Tensor {
     this.checkAlive("clone");
-    const copy = Tensor.empty("clone", this.shape, this.dtype);
+    const copy = Tensor.emptyTable("clone", this.shape, this.dtype);
     const { storage } = copy;
     const bytes = Math.ceil(this.bytes / 4) * 4;
     storage.gpu.stream.copy(this.storage.block, this.storage.byteOffset, storage.block, 0, bytes);

@@ -347,8 +347,7 @@ async function writeHollow(folder: string, config: LlamaConfig): Promise<number>
 
 gpuTest("a tensor larger than the device's buffers is refused before anything is read", () =>
   inFolder(async (folder) => {
-    const { maxBufferSize, maxStorageBufferBindingSize } = theGpu().limits;
-    const most = Math.min(maxBufferSize, maxStorageBufferBindingSize);
+    const most = theGpu().pool.bufferLimit;
     await writeHollow(folder, { ...CONFIG, vocab_size: Math.floor(most / 32) + 1 });
     const got = "model.embed_tokens.weight of";
     await refused(folder, "LimitError", `each tensor must be at most ${most} bytes`, got);

@@ -3,9 +3,13 @@ import { rowsOf } from "../../kernels/axes.ts";
 import { checkDType, checkRank, checkShapeIs } from "../../kernels/check.ts";
 import { matmulForward } from "../../kernels/matmul.ts";
 import { foldForward } from "../../kernels/reduce.ts";
+import { inRanges, rowRanges } from "../../kernels/row_ranges.ts";
 import { format } from "../../tensor/shape.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import { op } from "../op.ts";
+import { add } from "./binary.ts";
+import { concat } from "./concat.ts";
+import { checkFrozenTable } from "./frozen_table.ts";
 import { type Into, onto } from "./onto.ts";
 
 const rule = op("linear", {
@@ -50,7 +54,7 @@ function columnSum(rows: Tensor): Tensor {
  * @param weight  [out, in], or [in, out] where `transposed`; f32, or frozen f16, bf16, int8 or nf4
  * @param bias  [out] of f32, or null
  * @returns [..., out]
- * @throws ShapeError, DTypeError
+ * @throws ShapeError, DTypeError; LimitError for one that a binding does not hold, unless it is frozen and [out, in]
  */
 export function linear(
   x: Tensor,
@@ -72,5 +76,14 @@ export function linear(
     checkDType("linear", "bias", bias, "f32");
     checkShapeIs("linear", "bias", bias, [weight.shape[transposed ? 1 : 0]!], "[out]");
   }
+  if (!transposed && inRanges(weight)) return linearInRanges(x, weight, bias);
   return rule(x, weight, bias, transposed);
+}
+
+/** The columns of y that belong to each range of a large weight's rows, side by side. */
+function linearInRanges(x: Tensor, weight: Tensor, bias: Tensor | null): Tensor {
+  checkFrozenTable("linear", weight);
+  const parts = rowRanges("linear", weight).map(({ part }) => rule(x, part, null, false));
+  const y = concat(parts, -1);
+  return bias ? add(y, bias) : y;
 }

@@ -15,6 +15,7 @@ import { gradEnabled } from "../graph.ts";
 import { op } from "../op.ts";
 import { add, div, mul } from "./binary.ts";
 import { crossEntropy } from "./cross_entropy.ts";
+import { checkFrozenTable } from "./frozen_table.ts";
 import { linear } from "./linear.ts";
 import { reshape } from "./reshape.ts";
 import { tanh } from "./unary.ts";
@@ -76,6 +77,7 @@ export function linearCrossEntropy(
 ): Tensor {
   const { ignoreIndex = -100, reduction = "mean", softcap = 0, update = null } = options;
   checkLinearCrossEntropy(x, weight, bias, targets, update, { ignoreIndex, softcap });
+  checkFrozenTable("linear_cross_entropy", weight);
   if (kernelPath() === "plain") {
     const plain = linear(x, weight, bias);
     const all = update ? add(plain, linear(update.s, update.b)) : plain;

@@ -11,10 +11,14 @@ import {
   loraLinearForwardS,
 } from "../../kernels/lora_linear.ts";
 import { foldForward, foldOf } from "../../kernels/reduce.ts";
+import { inRanges } from "../../kernels/row_ranges.ts";
 import { zeros } from "../../tensor/create.ts";
 import { nextKey } from "../../tensor/philox.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import { op } from "../op.ts";
+import { add, mul } from "./binary.ts";
+import { dropout } from "./dropout.ts";
+import { linear } from "./linear.ts";
 import { onto } from "./onto.ts";
 
 type List = readonly Tensor[];
@@ -122,6 +126,7 @@ export function loraLinear(
  */
 export function loraLinearEach(x: Tensor, layers: readonly LoraLinearLayer[]): readonly Tensor[] {
   if (layers.length === 0) return [];
+  if (layers.some(({ weight }) => inRanges(weight))) return layers.map((l) => apart(x, l));
   const biases: Tensor[] = [];
   const plans = layers.map((layer) => {
     const { weight, bias, a, b, scale = 1, dropout = 0, training = true } = layer;
@@ -147,4 +152,13 @@ export function loraLinearEach(x: Tensor, layers: readonly LoraLinearLayer[]): r
     of((l) => l.b),
     plans.map((plan): LayerPlan => ({ ...plan, key: plan.p > 0 ? nextKey() : [0, 0] })),
   );
+}
+
+/** A layer whose weight one binding may not hold: its product, and its update on top. */
+function apart(x: Tensor, layer: LoraLinearLayer): Tensor {
+  const { weight, bias, a, b, scale = 1, dropout: p = 0, training = true, transposed } = layer;
+  if (!inRanges(weight)) return loraLinearEach(x, [layer])[0]!;
+  checkLoraLinear(x, weight, bias, a, b, transposed ?? false);
+  const y = linear(x, weight, bias, { transposed: transposed ?? false });
+  return add(y, mul(linear(linear(dropout(x, p, { training }), a), b), scale));
 }

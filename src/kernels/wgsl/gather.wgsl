@@ -1,5 +1,6 @@
 // Reading by index. Ids that lie outside are clamped, so that nothing beyond an array is read.
 //   rows:  table [V, D], ids [N] → y[n, d] = table[ids[n], d]                one thread per element
+//          `table` holds rows start … end − 1, which is all of them where one binding does
 //   axis:  x [outer, A, inner], ids [outer, K, inner] → y[o, k, i] = x[o, ids[o, k, i], i]
 // Backward sums in a fixed order and needs no atomics.
 
@@ -45,9 +46,13 @@ fn table_at(at: u32) -> f32 {
 @compute @workgroup_size(64)
 fn gather_rows(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
   let i = id.y * groups.x * 64u + id.x;
-  if (i < params.n) {
-    let D = params.columns;
-    y[i] = table_at(id_at(i / D) * D + i % D);
+  if (i >= params.n) {
+    return;
+  }
+  let D = params.columns;
+  let row = id_at(i / D);
+  if (row >= params.start && row < params.end) {
+    y[i] = table_at((row - params.start) * D + i % D);
   }
 }
 

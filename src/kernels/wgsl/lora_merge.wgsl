@@ -10,6 +10,7 @@ struct Params {
   n: u32,
   rows: u32,
   columns: u32,
+  first: u32, // row of W that is the first of `weight`
   r: u32,
   scale: f32,
 }
@@ -22,7 +23,7 @@ var<immediate> params: Params;
 
 // Element i of the merged weight, seen as W is stored, from the one before.
 fn merged(before: f32, i: u32) -> f32 {
-  let row = i / params.columns;
+  let row = params.first + i / params.columns;
   let column = i % params.columns;
   let o = select(row, column, TRANSPOSED);
   let k = select(column, row, TRANSPOSED);

@@ -133,8 +133,7 @@ export function packed(
   stateNames: readonly string[],
 ): Segment[] {
   const lists = distinct(op, groups);
-  const { maxBufferSize, maxStorageBufferBindingSize } = gpu(op).limits;
-  const limit = Math.min(maxBufferSize, maxStorageBufferBindingSize);
+  const { bindingLimit: limit } = gpu(op);
   const segments: Segment[] = [];
   lists.forEach((list, group) => {
     for (const members of portions(list, limit)) {
@@ -153,8 +152,7 @@ export function packTogether(
   tensors: readonly Tensor[],
   category: MemoryCategory,
 ): void {
-  const { maxBufferSize, maxStorageBufferBindingSize } = gpu(op).limits;
-  const limit = Math.min(maxBufferSize, maxStorageBufferBindingSize);
+  const { bindingLimit: limit } = gpu(op);
   for (const members of portions(tensors, limit)) {
     const { offsets, n } = layOut(members);
     const flat = zeros([n]);
