@@ -1,9 +1,12 @@
 // `npx tsx bench/gpu.ts [--json file] [--small]`: what is asked of a GPU only: products of 4096³ with weights stored
-// in f32 and in f16, and a LoRA step of a model shaped like GPT-2 124M. --small checks the script without one.
+// in f32 and in f16, and a LoRA step of a model shaped like GPT-2 124M; f16 also with inputs rounded to f16, for
+// tensor cores. Each after `tuneMatmul` has chosen its kernels. --small checks the script without a GPU.
 import { parseArgs } from "node:util";
 import { backward } from "../src/autograd/backward.ts";
 import { cast, matmul } from "../src/autograd/ops/index.ts";
 import { init } from "../src/gpu/device.ts";
+import { tuneMatmul } from "../src/kernels/matmul_tune.ts";
+import { type MatmulPrecision, setMatmulPrecision } from "../src/kernels/matmul_variant.ts";
 import { measureRoofline } from "../src/kernels/roofline.ts";
 import { addLora } from "../src/lora/index.ts";
 import { AdamW, GPT2LMHeadModel } from "../src/nn/index.ts";
@@ -33,9 +36,10 @@ const sizes = options.small
       r: 16,
     };
 
-function product(stored: Stored): Ready {
+function product(stored: Stored, precision: MatmulPrecision): Ready {
   const { n } = sizes;
-  const [a, full] = [randn([n, n]), randn([n, n])];
+  const [wide, full] = [randn([n, n]), randn([n, n])];
+  const a = precision === "high" ? cast(cast(wide, "f16"), "f32") : wide; // so that rounding changes nothing
   const b = stored === "f16" ? cast(full, "f16") : full;
   const run = () => matmul(a, b);
   const verify = async () =>
@@ -84,16 +88,40 @@ function loraStep(stored: Stored): Ready {
   return { run, flops, verify: () => looksAlive(model.loss(ids, targets)) };
 }
 
-const rows: BenchRow[] = (["f32", "f16"] as const).flatMap((stored) => [
-  { op: "gemm", name: `${sizes.n}³, weights ${stored}`, setup: () => product(stored) },
-  { op: "gpt2", name: `LoRA step, weights ${stored}`, setup: () => loraStep(stored) },
-]);
+/** The case, once the fastest kernels for its products are known. */
+async function tuned(ready: Ready): Promise<Ready> {
+  for (const { work, choice } of await tuneMatmul(ready.run)) {
+    const { M, N, K, dtype } = work;
+    console.log(`  [${M}, ${K}]·[${K}, ${N}] ${dtype}: ${choice.variant}, tile ${choice.tile}`);
+  }
+  return ready;
+}
+
+const CASES = [
+  ["f32", "highest"],
+  ["f16", "highest"],
+  ["f16", "high"],
+] as const;
+
+const rows: (BenchRow & { precision: MatmulPrecision })[] = CASES.flatMap(([stored, precision]) => {
+  const how = `weights ${stored}${precision === "high" ? ", inputs rounded to f16" : ""}`;
+  return [
+    {
+      op: "gemm",
+      name: `${sizes.n}³, ${how}`,
+      precision,
+      setup: () => tuned(product(stored, precision)),
+    },
+    { op: "gpt2", name: `LoRA step, ${how}`, precision, setup: () => tuned(loraStep(stored)) },
+  ];
+});
 
 const gpu = await init();
 const peak = await measureRoofline(gpu);
 console.log(`${gpu.adapterClass}: ${gpu.description}`);
 const results: { name: string; ms: number; gflops: number | null }[] = [];
 for (const row of rows) {
+  setMatmulPrecision(row.precision);
   try {
     const { wallTimeMs: ms, gflops } = (await measure(gpu, row, peak)).result;
     const name = `${row.op} ${row.name}`;
