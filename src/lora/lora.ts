@@ -11,7 +11,7 @@ import { LoraLayer } from "./lora_layer.ts";
 import { checkMixable } from "./mixed.ts";
 import { SavedModule } from "./saved_module.ts";
 import { Switches } from "./switches.ts";
-import { baseModules, type Plan, planOf, withTargets } from "./targets.ts";
+import { baseModules, checkRanks, type Plan, planOf, withTargets } from "./targets.ts";
 import { untieHead } from "./tied_head.ts";
 import { TrainedBiases } from "./trained_biases.ts";
 
@@ -57,9 +57,14 @@ export function addLora(model: AnyModule, config: LoraConfig = {}, adapterName =
     throw new ValueError({ op: "addLora", arg: "init_lora_weights", expected, got: init, hint });
   }
   const lora = new Lora(model);
-  lora.put(adapterName, planned);
-  lora.setAdapter(adapterName);
-  return lora;
+  try {
+    lora.put(adapterName, planned);
+    lora.setAdapter(adapterName);
+    return lora;
+  } catch (error) {
+    lora.undo();
+    throw error;
+  }
 }
 
 /**
@@ -74,10 +79,15 @@ export async function addDecomposedLora(
   checkNoAdapters(model);
   const planned = planAdapter(model, config);
   const lora = new Lora(model);
-  lora.put(adapterName, planned);
-  await lora.decompose(adapterName);
-  lora.setAdapter(adapterName);
-  return lora;
+  try {
+    lora.put(adapterName, planned);
+    await lora.decompose(adapterName);
+    lora.setAdapter(adapterName);
+    return lora;
+  } catch (error) {
+    lora.undo();
+    throw error;
+  }
 }
 
 export class Lora {
@@ -127,6 +137,7 @@ export class Lora {
   put(name: string, { config, plan }: Planned): void {
     this.checkNewName(name, config);
     this.checkSwitchable("addAdapter");
+    checkRanks(plan);
     for (const [path, { base, r, scaling }] of plan.targets) {
       this.layerAt(path, base).addUpdate(name, r, scaling, config);
     }

@@ -1,5 +1,6 @@
 // Which modules an adapter means, and with which rank and scale, by PEFT's rules.
-import { ValueError } from "../gpu/errors.ts";
+import { gpu } from "../gpu/device.ts";
+import { LimitError, ValueError } from "../gpu/errors.ts";
 import { Conv1D, Embedding, Linear } from "../nn/layers.ts";
 import type { AnyModule } from "../nn/module.ts";
 import { isQuantized } from "../tensor/quantized.ts";
@@ -141,6 +142,18 @@ export function planOf(model: AnyModule, config: CompleteLoraConfig): Plan {
   }
   if (targets.size === 0) throw noMatch(modules, config);
   return { targets, saved };
+}
+
+/** Throws LimitError for a rank whose A or B is more than one buffer of the device, before memory is asked for. */
+export function checkRanks({ targets }: Plan): void {
+  const { maxBufferSize, maxStorageBufferBindingSize } = gpu("lora").limits;
+  const bytes = Math.min(maxBufferSize, maxStorageBufferBindingSize);
+  for (const [path, { base, r }] of targets) {
+    const most = Math.floor(bytes / 4 / Math.max(...sizesOf(base)));
+    if (r <= most) continue;
+    const facts = { arg: `r of ${path}`, expected: `at most ${most} on this device`, got: `${r}` };
+    throw new LimitError({ op: "lora", ...facts });
+  }
 }
 
 /** Paths that get no adapter: named in `exclude_modules`, or in or above a module that is saved whole. */

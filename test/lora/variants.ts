@@ -8,6 +8,7 @@ import { noGrad } from "../../src/autograd/graph.ts";
 import type { LoraConfig } from "../../src/lora/config.ts";
 import { decomposes } from "../../src/lora/decompose.ts";
 import { addDecomposedLora, addLora, type Lora } from "../../src/lora/lora.ts";
+import { loraPlusGroups } from "../../src/lora/lora_plus.ts";
 import { loadAdapter, saveAdapter } from "../../src/lora/peft.ts";
 import type { CausalLM } from "../../src/nn/causal_lm.ts";
 import { AdamW } from "../../src/nn/optim/index.ts";
@@ -16,7 +17,7 @@ import { tensor } from "../../src/tensor/create.ts";
 import { manualSeed } from "../../src/tensor/philox.ts";
 import { scope } from "../../src/tensor/scope.ts";
 import { fixtureFolder } from "../fixtures.ts";
-import { close, gpuTest } from "../gpu.ts";
+import { close, gpuTest, theGpu } from "../gpu.ts";
 
 const load = (name: string) => fromPretrained(fixtureFolder(name));
 const tokens = (step: number) =>
@@ -31,8 +32,22 @@ const put = (model: CausalLM, config: LoraConfig): Promise<Lora> =>
     ? addDecomposedLora(model, config)
     : Promise.resolve(addLora(model, config));
 
-export async function train(model: CausalLM, lora: Lora, steps: number): Promise<number[]> {
-  const optimizer = new AdamW(lora.parameters(), { lr: 1e-2 });
+/** How many dispatches one forward pass takes. */
+function dispatchesOf(model: CausalLM): number {
+  using _ = scope();
+  const before = theGpu().stats().dispatches;
+  noGrad(() => model.call(tokens(13)));
+  return theGpu().stats().dispatches - before;
+}
+
+export async function train(
+  model: CausalLM,
+  lora: Lora,
+  steps: number,
+  plus = false,
+): Promise<number[]> {
+  const groups = () => loraPlusGroups(lora, { lr: 2e-3, loraplus_lr_ratio: 16 });
+  const optimizer = new AdamW(plus ? groups() : lora.parameters(), { lr: 1e-2 });
   const losses: number[] = [];
   for (let step = 0; step < steps; step++) {
     using _ = scope();
@@ -46,8 +61,9 @@ export async function train(model: CausalLM, lora: Lora, steps: number): Promise
   return losses;
 }
 
-const VARIANTS: readonly [string, LoraConfig][] = [
+const VARIANTS: readonly [string, LoraConfig, plus?: true][] = [
   ["LoRA", {}],
+  ["LoRA+", {}, true],
   ["rsLoRA", { use_rslora: true }],
   ["lora_bias", { lora_bias: true, target_modules: ["c_attn", "c_fc"] }],
   ["DoRA", { use_dora: true }],
@@ -65,14 +81,15 @@ const VARIANTS: readonly [string, LoraConfig][] = [
 
 /** The tests of all kinds on one base. */
 export function variantTests(base: string): void {
-  for (const [name, config] of VARIANTS) {
+  for (const [name, config, plus] of VARIANTS) {
     if (config.lora_bias && base === "llama-tiny") continue;
     gpuTest(
-      `M1 M2 M4 M5 M6 M7 F4 ${name} on ${base}: from the first step to the file and back`,
+      `M1 M2 M4 M5 M6 M7 M8 F4 ${name} on ${base}: from the first step to the file and back`,
       async () => {
         manualSeed(2);
         const model = await load(base);
         const before = await logits(model);
+        const dispatches = dispatchesOf(model.eval());
         const base64 = await Promise.all(model.parameters().map((p) => p.rawBytes()));
         const own = model.parameters();
         const saved = base === "llama-tiny" ? ["model.norm", "lm_head"] : ["ln_f", "wpe"];
@@ -85,7 +102,7 @@ export function variantTests(base: string): void {
         model.eval();
         close(await logits(model), before, 1e-5, "M1: the first step computes the base");
         model.train();
-        const losses = await train(model, lora, 20);
+        const losses = await train(model, lora, 20, plus);
         ok(losses.at(-1)! < 0.9 * losses[0]!, `the loss falls: ${losses[0]} to ${losses.at(-1)}`);
         model.eval();
         const trained = await logits(model);
@@ -95,6 +112,9 @@ export function variantTests(base: string): void {
         equal(await logits(model), trained, "M4: enabled again");
         lora.merge();
         close(await logits(model), trained, 1e-5, "M5: merged");
+        // A copy of a norm does without the kernel that adds before it.
+        const apart = config.modules_to_save ? 1 : 0;
+        is(dispatchesOf(model), dispatches + apart, "M8: merged, it is the base's work");
         lora.unmerge();
         equal(await logits(model), trained, "M6: unmerged");
         const folder = await mkdtemp(join(tmpdir(), "lowrank-"));
@@ -107,9 +127,9 @@ export function variantTests(base: string): void {
           close(await logits(again), trained, 1e-5, "F4: loaded");
           // To go on training gives what it would have given.
           manualSeed(9);
-          const on = await train(model.train(), lora, 3);
+          const on = await train(model.train(), lora, 3, plus);
           manualSeed(9);
-          close(await train(again.train(), loaded, 3), on, 1e-5, "continued");
+          close(await train(again.train(), loaded, 3, plus), on, 1e-5, "continued");
         }
         lora.remove();
         model.eval();

@@ -72,4 +72,16 @@ test("every kernel's parts are found by its name", () => {
   equal(missing, []);
 });
 
+test("every code of the catalogue of kernels, modules and files stands in a test's name", () => {
+  const texts = filesUnder("test", ".ts").map((path) => readFileSync(path, "utf8"));
+  const names = texts.flatMap((text) =>
+    [...text.matchAll(/(?:est\(\s*|what: )[`"](.*)/g)].map(([, name]) => name),
+  );
+  const found = new Set(names.join(" ").match(/\b[KMF]\d+\b/g));
+  const range = (letter: string, last: number) =>
+    Array.from({ length: last }, (_, i) => `${letter}${i + 1}`);
+  const codes = [...range("K", 7), ...range("M", 17), ...range("F", 8)];
+  equal(codes.filter((code) => !found.has(code)), []); // biome-ignore format: one line
+});
+
 test.run();
