@@ -111,30 +111,55 @@ gpuTest(
   },
 );
 
-gpuTest("M12: dare keeps a share of the values and their mean", () => {
-  manualSeed(3);
-  const ones = new Float64Array(20_000).fill(1);
-  const rule = { type: "dare_linear", density: 0.3, majority_sign_method: "total" } as const;
-  const out = combined([ones, ones], [2, -1], rule);
-  const counts = new Map<number, number>();
-  for (const v of out) counts.set(Math.round(v * 3), (counts.get(Math.round(v * 3)) ?? 0) + 1);
+/** How often each value, times 3 and rounded, comes where 2 and −1 are combined, and how often it should. */
+const DARE = [
   // 2·(1/0.3), −1/0.3, their sum, or nothing: independently drawn.
-  for (const [value, share] of [
-    [0, 0.49],
-    [20, 0.21],
-    [-10, 0.21],
-    [10, 0.09],
-  ] as const) {
-    // biome-ignore format: one line
-    const n = counts.get(value) ?? 0;
-    ok(
-      Math.abs(n / out.length - share) < 4 * Math.sqrt((share * (1 - share)) / out.length),
-      `${value}: ${n}`,
-    );
-  }
-  manualSeed(3);
-  equal(combined([ones, ones], [2, -1], rule), out, "K7: the same seed draws the same");
-});
+  ["dare_linear", [[0, 0.49], [20, 0.21], [-10, 0.21], [10, 0.09]]], // biome-ignore format: one line
+  // Signs are elected before the weights count, so where both are drawn it is the mean of both.
+  ["dare_ties", [[0, 0.49], [20, 0.21], [-10, 0.21], [5, 0.09]]], // biome-ignore format: one line
+] as const;
+
+for (const [type, shares] of DARE) {
+  gpuTest(`M12: ${type} keeps a share of the values and their mean`, () => {
+    manualSeed(3);
+    const ones = new Float64Array(20_000).fill(1);
+    const rule = { type, density: 0.3, majority_sign_method: "total" } as const;
+    const out = combined([ones, ones], [2, -1], rule);
+    const counts = new Map<number, number>();
+    for (const v of out) counts.set(Math.round(v * 3), (counts.get(Math.round(v * 3)) ?? 0) + 1);
+    for (const [value, share] of shares) {
+      const n = counts.get(value) ?? 0;
+      const deviation = Math.sqrt((share * (1 - share)) / out.length);
+      ok(Math.abs(n / out.length - share) < 4 * deviation, `${value}: ${n}`);
+      counts.delete(value);
+    }
+    equal([...counts], [], "no other values");
+    manualSeed(3);
+    equal(combined([ones, ones], [2, -1], rule), out, "K7: the same seed draws the same");
+  });
+}
+
+gpuTest(
+  "M12: dare of whole updates that drops nothing is ties and svd, whose values are PEFT's",
+  async () => {
+    const { model, lora } = await three();
+    const combine = async (name: string, combination_type: WeightedOptions["combination_type"]) => {
+      const options = { combination_type, density: 1, svd_rank: 4 } as WeightedOptions;
+      await addWeightedAdapter(lora, ["a", "b", "c"], [0.7, -0.4, 1.5], name, options);
+      return updates(lora, name);
+    };
+    for (const [dare, other] of [
+      ["dare_ties_svd", "ties_svd"],
+      ["dare_linear_svd", "svd"],
+    ] as const) {
+      // biome-ignore format: one line
+      const [found, expected] = [await combine(dare, dare), await combine(other, other)];
+      is(found.size, expected.size);
+      for (const [key, values] of expected) close(found.get(key)!, values, 2e-6, `${dare} ${key}`);
+    }
+    model.dispose();
+  },
+);
 
 gpuTest("what cannot be combined is refused, and nothing is added", async () => {
   const { model, lora } = await three();
