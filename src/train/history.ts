@@ -11,6 +11,8 @@ export class History {
   skipped: number[] = [];
   /** Steps done before this call. */
   before = 0;
+  /** That the steps of this call took. */
+  seconds = 0;
 
   /** Steps done. */
   get step(): number {
@@ -22,11 +24,6 @@ export class History {
     return this.step - this.before;
   }
 
-  /** Seconds that the steps of this call took. */
-  get seconds(): number {
-    return this.stepMs.slice(this.before).reduce((a, b) => a + b, 0) / 1000;
-  }
-
   /** Looks at a set since that of this step. */
   looksSince(step: number, set: string): number {
     return this.valid.filter((look) => look.set === set && look.step > step).length;
@@ -36,6 +33,7 @@ export class History {
     this.losses.push(loss);
     this.gradNorms.push(gradNorm);
     this.stepMs.push(ms);
+    this.seconds += ms / 1000;
   }
 
   /** The numbers of each step, by the names that checkpoints give them. */

@@ -123,7 +123,7 @@ gpuTest("what is wrong: exit codes and messages, and nothing on stdout", () =>
     }
     const skipped = await inProcess([...m, "--data", bad, "--skip-bad"]);
     is(skipped.code, 0, skipped.stderr);
-    match(skipped.stderr, "1 bad samples passed over: ");
+    match(skipped.stderr, "1 sample passed over as bad: ");
   }),
 );
 

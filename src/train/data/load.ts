@@ -53,6 +53,15 @@ export interface LoadedData {
   counts: LoadCounts;
 }
 
+/** What one should know of samples that were not used, in sentences. */
+export function notesOn({ bad, dropped, problems }: LoadCounts): string[] {
+  const samples = (n: number) => (n === 1 ? "1 sample" : `${n} samples`);
+  return [
+    ...(bad > 0 ? [`${samples(bad)} passed over as bad: ${problems[0]}`] : []),
+    ...(dropped > 0 ? [`${samples(dropped)} dropped as too long`] : []),
+  ];
+}
+
 const WAYS = ["error", "truncate", "drop", "split"];
 
 /**
@@ -80,8 +89,9 @@ export async function loadData(tokenizer: Tokenizer, options: LoadOptions): Prom
   };
   await read(options.train, typeof valid === "number" ? valid : 0, sets.train);
   if (Array.isArray(valid)) await read(valid, 0, sets.valid);
-  checkFilled("train", sets.train, counts);
-  if (valid !== undefined) checkFilled("valid", sets.valid, counts);
+  checkFilled("train", sets.train, counts, options.train);
+  const held = Array.isArray(valid) ? valid : options.train;
+  if (valid !== undefined) checkFilled("valid", sets.valid, counts, held);
   return { train: sets.train, valid: valid === undefined ? null : sets.valid, counts };
 }
 
@@ -106,7 +116,10 @@ async function examplesOf(
   } catch (error) {
     const why = (error as Error).message.replace(/\.$/, "");
     if (!options.skipBad) {
-      throw refuse(why, "Mend it, or pass over such samples with skipBad.");
+      throw refuse(
+        why,
+        "Mend it, or pass over such samples: skipBad, or --skip-bad of the command.",
+      );
     }
     counts.bad += 1;
     if (counts.problems.length < 10) counts.problems.push(`${file}, line ${line}: ${why}`);
@@ -116,7 +129,10 @@ async function examplesOf(
   const { length = n, long = "error" } = options;
   if (n <= length + 1) return [example];
   if (long !== "error") return cut(example, length, long, counts);
-  throw refuse(`${n} tokens, but ${length + 1} fit`, "Truncate, drop or split long ones.");
+  throw refuse(
+    `${n} tokens, but ${length + 1} fit`,
+    "Truncate, drop or split long ones: long, or --long of the command.",
+  );
 }
 
 /** What becomes of an example longer than the context: its first tokens, parts, or nothing. */
@@ -139,13 +155,19 @@ function cut(
   return kept;
 }
 
-function checkFilled(arg: string, set: ExampleSet, { samples, bad, dropped }: LoadCounts): void {
+function checkFilled(
+  arg: string,
+  set: ExampleSet,
+  { samples, bad, dropped }: LoadCounts,
+  paths: readonly string[],
+): void {
   if (set.count > 0) return;
+  const from = paths.slice(0, 3).join(", ") + (paths.length > 3 ? ", …" : "");
   throw new FormatError({
     op: "data",
     arg,
     expected: "at least one example",
-    got: `none of ${samples} samples (${bad} bad, ${dropped} too long)`,
+    got: `none of ${samples} samples (${bad} bad, ${dropped} too long) from ${from}`,
     hint: arg === "valid" ? "Hold out a larger share, or name files of their own." : "",
   });
 }

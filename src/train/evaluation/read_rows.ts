@@ -1,6 +1,6 @@
 // Files as rows to be scored: a sample a row, long texts in parts.
 import { ValueError } from "../../gpu/errors.ts";
-import { type LoadOptions, loadData } from "../data/load.ts";
+import { type LoadOptions, loadData, notesOn } from "../data/load.ts";
 import { dataFiles } from "../data/read.ts";
 import { PaddedRows, placesOf } from "../data/row_set.ts";
 import type { RowSet } from "../rows.ts";
@@ -42,10 +42,7 @@ export async function readRows(
   const { train: set, counts } = await loadData(tokenizer, asked);
   let widest = 1;
   for (let i = 0; i < set.count; i++) widest = Math.max(widest, placesOf(set, i));
-  const notes: string[] = [];
-  if (counts.bad > 0) notes.push(`${counts.bad} bad samples passed over: ${counts.problems[0]}`);
-  if (counts.dropped > 0) notes.push(`${counts.dropped} samples dropped, for they are too long`);
-  return { rows: new PaddedRows(set, widest), notes };
+  return { rows: new PaddedRows(set, widest), notes: notesOn(counts) };
 }
 
 async function areTexts(paths: readonly string[]): Promise<boolean> {

@@ -4,7 +4,13 @@ import type { LMSizes } from "../../nn/causal_lm.ts";
 import { type Augmentation, AugmentedRows, exampleMixing, tokenDropout } from "../data/augment.ts";
 import { BucketedRows } from "../data/bucketed.ts";
 import { ExampleSet } from "../data/example_set.ts";
-import { type LoadCounts, type LoadedData, type LoadOptions, loadData } from "../data/load.ts";
+import {
+  type LoadCounts,
+  type LoadedData,
+  type LoadOptions,
+  loadData,
+  notesOn,
+} from "../data/load.ts";
 import { PackedRows } from "../data/packing.ts";
 import { dataFiles } from "../data/read.ts";
 import { PaddedRows } from "../data/row_set.ts";
@@ -63,8 +69,7 @@ export async function readRunData(
   const mixed = replay?.data
     ? { rows: await also(replay.data, "data.replay.data"), share: replay.share }
     : null;
-  if (counts.bad > 0) notes.push(`${counts.bad} bad samples passed over: ${counts.problems[0]}`);
-  if (counts.dropped > 0) notes.push(`${counts.dropped} samples dropped, for they are too long`);
+  notes.push(...notesOn(counts));
   return {
     train: trainingRows(rows, mixed, config, vocabSize),
     own: rows,

@@ -179,6 +179,7 @@ test("what cannot be read, and empty sides, are refused", () =>
       ok((await says({ train: at("e.jsonl") })).includes("train must be at least one example"));
       const few = await says({ train: at("g.jsonl"), valid: 0.01 });
       ok(few.includes("valid must be at least one example, got none of 1 samples"), few);
+      ok(few.includes(" from "), "the files are named");
       ok((await says({ train: at("g.jsonl"), valid: 1 })).includes("between 0 and 1, got 1"));
       ok((await says({ train: at("g.jsonl"), length: 0 })).includes("length must be a positive"));
       const long = await says({ train: at("g.jsonl"), long: "shrink" as never });
