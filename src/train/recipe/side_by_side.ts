@@ -88,7 +88,6 @@ async function together(model: CausalLM, runs: readonly Beside[]): Promise<(RunS
   const adapters = runs.map(({ name, config }) => {
     return [name, { config: loraConfigOf(config), seed: config.seed }] as const;
   });
-  model.gradientCheckpointing = runs[0]!.config.training.gradient_checkpointing;
   using all = await SideBySide.add(model, new Map(adapters));
   const options = new Map<string, FitOptions>();
   const notes = [
