@@ -2,7 +2,8 @@
 import type { TrainConfig } from "../../src/train/recipe/schema.ts";
 import type { Paths } from "./corpora.ts";
 
-export type Domain = "near" | "far";
+/** Other prose, code, and ten thousand characters of the prose, seen again and again with early stopping. */
+export type Domain = "near" | "far" | "small";
 export type Arm = "lora" | "full";
 
 export interface Experiment {
@@ -21,6 +22,11 @@ export const RATES: Readonly<Record<Arm, readonly number[]>> = {
   full: [0.000316, 0.001, 0.00178, 0.00316, 0.00562, 0.01],
 };
 
+const SMALL_RATES: typeof RATES = {
+  lora: [0.000562, 0.001, 0.00178, 0.00316, 0.00562, 0.01],
+  full: [0.000178, 0.000316, 0.000562, 0.001, 0.00178],
+};
+
 interface Asked {
   domain: Domain;
   arm: Arm;
@@ -37,7 +43,8 @@ interface Asked {
 /** A run on one of the two domains. */
 function domainRun(paths: Paths, id: string, asked: Asked): Experiment {
   const { domain, arm, lr, seed, on, lora = {}, training = {}, data = {} } = asked;
-  const texts = domain === "near" ? paths.novel : paths.code;
+  const texts = domain === "far" ? paths.code : paths.novel;
+  const isSmall = domain === "small";
   const method = asked.method ?? arm;
   return {
     id,
@@ -48,7 +55,7 @@ function domainRun(paths: Paths, id: string, asked: Asked): Experiment {
       seed,
       ...(method === "full" ? {} : { lora: { r: RANK, lora_alpha: 2 * RANK, ...lora } }),
       data: {
-        train: [texts.train],
+        train: [isSmall ? paths.novel.small : texts.train],
         valid: [texts[on]],
         general: [paths.speeches.test],
         length: LENGTH,
@@ -63,24 +70,34 @@ function domainRun(paths: Paths, id: string, asked: Asked): Experiment {
         eval_every: 10 * STEPS, // the end is looked at in any case
         eval_rows: 96,
         checkpoint_every: 0,
+        ...(isSmall ? { eval_every: STEPS / 12, patience: 4 } : {}),
         ...training,
       },
     },
   };
 }
 
-export const DOMAINS: readonly Domain[] = ["near", "far"];
+export const DOMAINS: readonly Domain[] = ["near", "far", "small"];
 export const ARMS: readonly Arm[] = ["lora", "full"];
 
-/** Learning rates of both arms on both domains, looked at on text that is not reported. */
-export function tuning(paths: Paths): Experiment[] {
+/** Learning rates of both arms on each domain, looked at on text that is not reported. */
+export function tuning(paths: Paths, seed = 0): Experiment[] {
   return DOMAINS.flatMap((domain) =>
     ARMS.flatMap((arm) =>
-      RATES[arm].map((lr) =>
-        domainRun(paths, `tune/${domain}-${arm}-${lr}`, { domain, arm, lr, seed: 0, on: "tune" }),
+      ratesOf(domain, arm).map((lr) =>
+        domainRun(paths, tuningId(domain, arm, lr, seed), { domain, arm, lr, seed, on: "tune" }),
       ),
     ),
   );
+}
+
+/** The rates that are tried: on the small text lower ones, for it is seen again and again. */
+export function ratesOf(domain: Domain, arm: Arm): readonly number[] {
+  return domain === "small" ? SMALL_RATES[arm] : RATES[arm];
+}
+
+export function tuningId(domain: Domain, arm: Arm, lr: number, seed = 0): string {
+  return `tune/${domain}-${arm}-${lr}${seed === 0 ? "" : `/seed-${seed}`}`;
 }
 
 /** The best rate of an arm on a domain. */

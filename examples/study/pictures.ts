@@ -2,14 +2,14 @@
 import * as vega from "vega";
 import { compile, type TopLevelSpec } from "vega-lite";
 import { writeFileSafely } from "../../src/tensor/files.ts";
-import { ARMS, DOMAINS, type Domain, RATES } from "./experiments.ts";
+import { ARMS, DOMAINS, type Domain, RATES, ratesOf, tuningId } from "./experiments.ts";
 import type { Result } from "./result.ts";
 
 export type Results = ReadonlyMap<string, Result>;
 
 /** Okabe and Ito's colours, which all eyes can tell apart. */
 const COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"];
-const TEXT = { near: "other prose (a novel)", far: "code" };
+const TEXT = { near: "other prose (a novel)", far: "code", small: "10 kB of it, stopped early" };
 const LEARNT = "loss on the new text (nats per byte)";
 const FORGOT = "loss on speeches, which the base knows";
 
@@ -60,8 +60,8 @@ export async function drawAll(results: Results, folder: string): Promise<string[
 function rates(results: Results): TopLevelSpec {
   const values = DOMAINS.flatMap((domain) =>
     ARMS.flatMap((arm) =>
-      RATES[arm].map((lr) => {
-        const loss = results.get(`tune/${domain}-${arm}-${lr}`)?.valid.after;
+      ratesOf(domain, arm).map((lr) => {
+        const loss = results.get(tuningId(domain, arm, lr))?.valid.after;
         return { domain: TEXT[domain], arm: arm === "lora" ? "LoRA r 8" : "full", lr, loss };
       }),
     ),

@@ -22,6 +22,10 @@ export function tables({ results, latency }: Study): Record<string, string> {
       ["other prose, full", "long/near-full"],
       ["code, LoRA r 8", "close/long"],
     ]),
+    early: group([
+      ["LoRA r 8", "main/small-lora"],
+      ["full", "main/small-full"],
+    ]),
     replay: group([
       ["LoRA r 8", "main/far-lora"],
       ["LoRA r 8, 25 % replay", "replay/far-lora"],
