@@ -35,7 +35,9 @@ export function modelTable(rows: readonly ModelBench[]): string {
         digits(load.secondsPerGB) + (load.touchSecondsPerGB === null ? "" : ` (${digits(load.touchSecondsPerGB)})`), // biome-ignore format: one line
         `${digits(load.hostBytes / MB)} MB`,
         training ? digits(training.tokensPerSecond, 3) : "",
-        ...(speeds ?? []).map((v) => (v === null ? "-" : digits(v, 3))),
+        ...(speeds ?? Array<undefined>(4).fill(undefined)).map((v) =>
+          v === undefined ? "" : v === null ? "-" : digits(v, 3),
+        ),
       ];
     },
   );

@@ -6,6 +6,7 @@ import { test } from "uvu";
 import { is, match, ok, throws } from "uvu/assert";
 import type { PeerRow } from "../../bench/peers/rows.ts";
 import {
+  loraWithBases,
   performanceSection,
   readmeWithPerformance,
   readResults,
@@ -18,6 +19,27 @@ test("README agrees with the newest results", () => {
   const readme = readFileSync(join(root, "README.md"), "utf8");
   is(readmeWithPerformance(readme), readme, "run `npm run docs`");
   ok(readme.includes("| gemm NT 512×768×768 |"));
+});
+
+test("docs/lora.md agrees with the newest results", () => {
+  const text = readFileSync(join(root, "docs/lora.md"), "utf8");
+  is(loraWithBases(text), text, "run `npm run docs`");
+  ok(/\n\| nf4 \| [\d,]+ \| [\d,]+ \|/.test(text));
+});
+
+test("a model's rows: bytes by type once, speeds for each type that it was held as", () => {
+  const load = { secondsPerGB: 3.06, touchSecondsPerGB: 1, hostBytes: 15e6 };
+  const generation = { base: 5.123, base8: 30, adapter: 4, merged: null };
+  const baseBytes = { f32: 4e9, bf16: 2e9, int8: null, nf4: 6e8 };
+  const of = (dtype: string) => ({
+    ...{ dtype, parameters: 1e9, checkpointBytes: 2e9, load, baseBytes, generation },
+    training: { tokensPerSecond: 12.345 },
+  });
+  const results = { ...conditions("model", "lavapipe", "a driver"), rows: [of("nf4"), of("auto")] };
+  const section = performanceSection([results]);
+  ok(section.includes("| 1 billion | 2 GB, as stored | 3.1 (1) | 15 MB | 12.3 | 5.12 | 30 | 4 | - |"), section); // biome-ignore format: one line
+  ok(section.includes("| 1 billion | 2 GB, nf4 |"), section);
+  is(section.split("4,000,000 kB, 32 bits | 2,000,000 kB, 16 bits | - | 600,000 kB, 4.8 bits |").length, 2, section); // biome-ignore format: one line
 });
 
 const row = (date: string, times: Record<string, number | null>): PeerRow => ({
