@@ -30,7 +30,7 @@ const TYPES: readonly BaseDtype[] = ["f32", "bf16", "int8", "nf4"];
 const [BATCH, LENGTH, ROUNDS] = [8, 64, 9];
 const ADAPTER = { r: 8, lora_alpha: 16, target_modules: "all-linear" as const };
 
-/** Step times are medians in milliseconds. */
+/** Step times are medians in milliseconds; null where a run ended before them. */
 export interface QLoraRow {
   dtype: BaseDtype;
   /** Of the base on the device. */
@@ -39,8 +39,8 @@ export interface QLoraRow {
   peakBytes: number;
   lossBefore: number;
   lossAfter: number;
-  stepMs: number;
-  wideStepMs: number;
+  stepMs: number | null;
+  wideStepMs: number | null;
 }
 
 const root = join(import.meta.dirname, "..");
@@ -59,6 +59,7 @@ const folder = await mkdtemp(join(tmpdir(), "lowrank-qlora-"));
 try {
   const rows: QLoraRow[] = [];
   for (const dtype of TYPES) rows.push(await trained(dtype));
+  await keep(rows);
   const narrow = await stepTimes(base, BATCH, LENGTH);
   await writeWide(folder);
   const wide = await stepTimes(folder, 4, 64);
@@ -67,14 +68,17 @@ try {
     row.wideStepMs = wide[i]!;
   }
   console.table(rows);
-  if (values.json) {
-    const where = conditions("qlora", gpu.adapterClass, gpu.description);
-    const file = fromHere("bench", values.json);
-    await writeResults(file, { ...where, steps: STEPS, rows }, ({ dtype }) => dtype);
-  }
+  await keep(rows);
 } finally {
   await rm(folder, { recursive: true });
   gpu.dispose();
+}
+
+async function keep(rows: QLoraRow[]): Promise<void> {
+  if (!values.json) return;
+  const where = conditions("qlora", gpu.adapterClass, gpu.description);
+  const file = fromHere("bench", values.json);
+  await writeResults(file, { ...where, steps: STEPS, rows }, ({ dtype }) => dtype);
 }
 
 async function trained(dtype: BaseDtype): Promise<QLoraRow> {
@@ -91,7 +95,7 @@ async function trained(dtype: BaseDtype): Promise<QLoraRow> {
   const peakBytes = gpu.stats().bytesPeak - start;
   const row = { dtype, baseBytes, peakBytes, lossBefore, lossAfter: await look() };
   console.log(JSON.stringify(row));
-  return { ...row, stepMs: 0, wideStepMs: 0 };
+  return { ...row, stepMs: null, wideStepMs: null };
 }
 
 /** Medians of a step for each type, which take turns, so that a slow moment meets all of them. */

@@ -86,8 +86,8 @@ export function qloraTable(rows: readonly QLoraRow[]): string {
     grouped(r.peakBytes),
     r.lossBefore.toFixed(4),
     r.lossAfter.toFixed(4),
-    digits(r.stepMs, 3),
-    digits(r.wideStepMs, 3),
+    r.stepMs === null ? "" : digits(r.stepMs, 3),
+    r.wideStepMs === null ? "" : digits(r.wideStepMs, 3),
   ]);
   return markdownTable(head, lines);
 }
