@@ -161,16 +161,17 @@ export class Node {
   }
 
   /**
-   * Drops the residuals; edges stay, so that a second backward() finds the freed node.
+   * Drops the residuals; edges stay, so that a second backward() finds the freed node. A rule that saved
+   * nothing can run again: losses of several parts of one split() may go backward one after another.
    * @param given  handles that the rule handed on: they have a new owner
    */
   freeResiduals(given?: ReadonlySet<Tensor>): void {
+    if (this.saved.length > 0 || this.freed) this.pullback = null;
     for (const { handle, storage } of this.saved) {
       storage.unkeep();
       if (!given?.has(handle)) handle.dispose();
     }
     this.saved = [];
-    this.pullback = null;
   }
 
   private free(): void {

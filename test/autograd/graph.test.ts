@@ -4,7 +4,16 @@ import { checkpoint } from "../../src/autograd/checkpoint.ts";
 import { detach, grad, valueAndGrad } from "../../src/autograd/grad.ts";
 import { noGrad } from "../../src/autograd/graph.ts";
 import { op } from "../../src/autograd/op.ts";
-import { add, dropout, gelu, linear, matmul, mul, sum } from "../../src/autograd/ops/index.ts";
+import {
+  add,
+  dropout,
+  gelu,
+  linear,
+  matmul,
+  mul,
+  split,
+  sum,
+} from "../../src/autograd/ops/index.ts";
 import { accumulate } from "../../src/kernels/accumulate.ts";
 import { binaryForward } from "../../src/kernels/binary.ts";
 import { parameter, tensor } from "../../src/tensor/create.ts";
@@ -114,6 +123,20 @@ gpuTest("backward twice is refused, but with retainGraph", async () => {
   );
   free(x);
 });
+
+gpuTest(
+  "a rule that saved nothing runs again: parts of one split, one loss after another",
+  async () => {
+    const x = leaf(1, 2);
+    const [a, b] = split(x, 1);
+    backward(a!);
+    backward(b!);
+    equal(await gradOf(x), [1, 1]);
+    backward(b!);
+    equal(await gradOf(x), [1, 2]);
+    free(x);
+  },
+);
 
 gpuTest("backward: errors", () => {
   const x = leaf(1, 2);

@@ -115,7 +115,7 @@ sweep: { search: grid }
     await good(args);
     equal(
       linesOf(`${folder}/apart`).map(({ stopped, error }) => [stopped, error?.split(" must")[0]]),
-      [...Array(3).fill(["steps", undefined]), ["failed", "config: base_dtype"]],
+      [...Array(3).fill(["steps", undefined]), ["failed", "config: base_dtype (space)"]],
     );
   }),
 );
