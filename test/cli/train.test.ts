@@ -220,4 +220,48 @@ gpuTest(
   }),
 );
 
+gpuTest(
+  "data that cannot be used: the file, the line and the reason, what to do, and no folder",
+  inTiny(async (folder) => {
+    const good = '{"text": "the fox"}\n';
+    const files: [name: string, text: string, message: string | RegExp][] = [
+      ["json.jsonl", `${good}{"text": fox}\n`, /json\.jsonl, line 2: not JSON: .*--skip-bad of the/],
+      ["prompt.jsonl", '{"prompt": "the"}\n', "prompt.jsonl, line 1: a prompt without a completion"],
+      ["none.jsonl", '{"prompt": "the", "completion": ""}\n', "line 1: completion is empty"],
+      ["chat.jsonl", '{"messages": []}\n', "line 1: messages holds no turn of the assistant"],
+      ["field.jsonl", '{"txt": "the"}\n', "nor messages, but txt"],
+      ["long.jsonl", `{"text": "${"fox ".repeat(9)}"}\n`, /line 1: \d+ tokens, but 17 fit\. .*--long/],
+      ["empty.txt", "", /data: train must be at least one example, got none of 0 samples .* from .*empty\.txt/],
+      ["bytes.txt", "fox\0fox", "bytes.txt, line 1: binary data"],
+      ["list.json", "[]", /list\.json must be JSONL, got JSON\. .*jq/],
+    ]; // biome-ignore format: as a table
+    const run = (name: string, ...more: string[]) => {
+      const args = call(folder, "run", "--steps", "1", ...more);
+      return inProcess(
+        args.map((arg) => (arg === `${folder}/text.txt` ? `${folder}/${name}` : arg)),
+      );
+    };
+    for (const [name, text, message] of files) {
+      writeFileSync(`${folder}/${name}`, text);
+      const { code, stderr, stdout } = await run(name);
+      equal([code, stdout], [1, ""], stderr);
+      match(stderr, message);
+      not.match(stderr, /\n +at /);
+      not.ok(existsSync(`${folder}/run`), name);
+    }
+    match((await run("gone.txt")).stderr, "gone.txt must be a file that can be read, got ENOENT");
+    writeFileSync(`${folder}/json.jsonl`, `${good.repeat(2)}{"text": fox}\n`);
+    const { code, stdout, stderr } = await run("json.jsonl", "--skip-bad", "--long", "truncate");
+    is(code, 0, stderr);
+    match(stdout, /note +1 sample passed over as bad: .*json\.jsonl, line 3: not JSON/);
+    equal((await readRun(`${folder}/run`))!.data.bad, 1);
+    const twice = await run("text.txt");
+    is(twice.code, 2);
+    match(
+      twice.stderr,
+      /output \(--out\) must be a folder without a run, got .*\. Go on with it by/,
+    );
+  }),
+);
+
 runTests();
