@@ -1,4 +1,5 @@
 // Generation: processors against Transformers', batches against single prompts, stopping, seeds, streams.
+import { readFileSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { test } from "uvu";
 import { equal, is, not, ok } from "uvu/assert";
@@ -125,6 +126,23 @@ gpuTest(
       equal(only, await text(0, 0));
     }),
 );
+
+const TEXTS: { base: string; prompt: number[]; tokens: number[]; stop: number; ended: number[] }[] =
+  JSON.parse(readFileSync(fixtureFolder("generate.json"), "utf8"));
+
+for (const { base, prompt, tokens, stop, ended } of TEXTS) {
+  gpuTest(`${base}: under a penalty, whole and stopped, the text is Transformers'`, () =>
+    withModel(base, async (model) => {
+      const options = { maxNewTokens: 12, repetitionPenalty: 1.3 };
+      equal(await generate(model, prompt, options), tokens);
+      // Transformers returns the stop token too.
+      equal([...(await generate(model, prompt, { ...options, stop: [stop] })), stop], ended);
+      const streamed: number[] = [];
+      for await (const token of generateStream(model, prompt, options)) streamed.push(token);
+      equal(streamed, tokens);
+    }),
+  );
+}
 
 gpuTest("a high penalty lets no token come twice", () =>
   withModel("llama-tiny", async (model) => {
