@@ -1,11 +1,13 @@
-// Low-rank linear: two products forward, four backward, dropout inside them. x: [..., in], W: [out, in] (or [in, out] where transposed),
+// Low-rank linear: two products forward, of few rows one, four backward, dropout inside them. x: [..., in], W: [out, in] (or [in, out] where transposed),
 // A: [r, in], B: [out, r], S: [rows, r]. Layers on one x share the pass over it where their A are alike and lie side by side.
 import { DTypeError, ShapeError } from "../gpu/errors.ts";
 import type { Key } from "../tensor/philox.ts";
+import { isQuantized } from "../tensor/quantized.ts";
 import { format } from "../tensor/shape.ts";
 import { Tensor } from "../tensor/tensor.ts";
 import { rowsBetween, rowsOf } from "./axes.ts";
 import { checkDType, checkRank, checkShapeIs } from "./check.ts";
+import { ownKernel } from "./kernel.ts";
 import { type Drop, type MatmulOptions, matmulForward } from "./matmul.ts";
 import { kernelPath } from "./path.ts";
 
@@ -21,6 +23,8 @@ export interface LoraPlan {
 type Into = Pick<MatmulOptions, "into" | "out">;
 
 const op = "lora_linear";
+const kernel = ownKernel(op);
+const DTYPES: readonly string[] = ["f32", "f16", "bf16", "int8", "nf4"];
 
 /** Throws unless all shapes and types fit. */
 export function checkLoraLinear(
@@ -137,6 +141,39 @@ export function loraLinearForward(
     label: "lora_linear_forward",
   }); // [n, out]
   return y.view([...x.shape.slice(0, -1), B.shape[0]!]);
+}
+
+/** Rows up to which a layer without gradients is one dispatch, and the longest and widest that it takes. */
+const FEW = { rows: 4, r: 64, in: 100_000 };
+
+/** Whether `loraLinearFew` takes these arguments, which were checked. */
+export function isFew(x: Tensor, W: Tensor, A: Tensor, { transposed, p }: LoraPlan): boolean {
+  const [r, inner] = A.shape as [number, number];
+  const isRead = !(transposed && isQuantized(W.dtype)) && W.storage.byteOffset % 16 === 0;
+  const fits = r <= FEW.r && inner <= FEW.in && inner % 4 === 0 && x.size > 0 && W.size > 0;
+  return p === 0 && kernelPath() !== "plain" && x.size <= FEW.rows * inner && fits && isRead;
+}
+
+/** The layer's result for few rows, in one dispatch: nothing is kept for backward. */
+export function loraLinearFew(
+  x: Tensor,
+  W: Tensor,
+  bias: Tensor | null,
+  A: Tensor,
+  B: Tensor,
+  { transposed, scale }: LoraPlan,
+): Tensor {
+  const [N, R] = B.shape as [number, number];
+  const [K, M] = [A.shape[1]!, x.size / A.shape[1]!];
+  const y = Tensor.empty(op, [...x.shape.slice(0, -1), N], "f32");
+  kernel.run("lora_linear_few", {
+    tensors: { x, w: W, w_pairs: W, a: A, b: B, bias: bias ?? x, y },
+    params: { N, K, R, has_bias: Number(Boolean(bias)), scale },
+    constants: { TRANSPOSED: Number(transposed), DTYPE_W: DTYPES.indexOf(W.dtype) },
+    groups: [Math.ceil(N / 64), M],
+    flops: 2 * M * (N * (K + R) + K * R),
+  });
+  return y;
 }
 
 /** dS = s·dy·B [n, r] of each layer, which dx and dA share: side by side where that can be. */

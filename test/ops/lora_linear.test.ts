@@ -1,8 +1,10 @@
 import { equal, not } from "uvu/assert";
 import { backward } from "../../src/autograd/backward.ts";
 import { gradcheck } from "../../src/autograd/gradcheck.ts";
+import { noGrad } from "../../src/autograd/graph.ts";
 import {
   add,
+  cast,
   dropout,
   linear,
   loraLinear,
@@ -12,9 +14,20 @@ import {
   sum,
 } from "../../src/autograd/ops/index.ts";
 import { AdamW } from "../../src/nn/optim/index.ts";
-import { parameter, tensor, zeros } from "../../src/tensor/create.ts";
+import { fromBytes, parameter, tensor, zeros } from "../../src/tensor/create.ts";
 import { manualSeed } from "../../src/tensor/philox.ts";
-import { checkOp, close, gpuTest, randomValues, runTests, throwsLike, tolerance } from "../gpu.ts";
+import { dequantizeValues, quantizeValues } from "../../src/tensor/quantized.ts";
+import type { Tensor } from "../../src/tensor/tensor.ts";
+import {
+  checkOp,
+  close,
+  gpuTest,
+  randomValues,
+  runTests,
+  theGpu,
+  throwsLike,
+  tolerance,
+} from "../gpu.ts";
 import { dropoutMask } from "../reference/dropout.ts";
 import * as reference from "../reference/lora_linear.ts";
 
@@ -95,6 +108,64 @@ gpuTest("K1 lora_linear: every rank with every number of rows, over widths up to
   }
 });
 
+/** W [out, in] as a layer holds it, and the values that it then stands for. */
+async function heldAs(
+  dtype: "f32" | "f16" | "bf16" | "int8" | "nf4",
+  W: Float64Array,
+  [out, inner]: [number, number],
+  transposed: boolean,
+): Promise<{ weight: Tensor; values: ArrayLike<number> }> {
+  const shape = transposed ? [inner, out] : [out, inner];
+  const stored = transposed ? transposeOf(W, out, inner) : W;
+  if (dtype === "int8" || dtype === "nf4") {
+    const bytes = quantizeValues(Float32Array.from(stored), shape, dtype);
+    return {
+      weight: fromBytes(bytes, shape, dtype),
+      values: dequantizeValues(bytes, shape, dtype),
+    };
+  }
+  const weight = dtype === "f32" ? tensor(stored, shape) : cast(tensor(stored, shape), dtype);
+  const values = await (dtype === "f32" ? weight : cast(weight, "f32")).data();
+  return { weight, values: transposed ? transposeOf(values, inner, out) : values };
+}
+
+for (const dtype of ["f32", "f16", "bf16", "int8", "nf4"] as const) {
+  gpuTest(
+    `K1 lora_linear of few rows, ${dtype}: one dispatch without gradients, every rank`,
+    async () => {
+      let turn = 0;
+      for (const transposed of dtype === "int8" || dtype === "nf4" ? [false] : [false, true]) {
+        for (const r of [1, 2, 4, 8, 16, 33, 64]) {
+          const N = 1 + (turn % 4);
+          const [inner, out] = [[8, 64, 128, 132][turn++ % 4]!, [4, 64, 68, 352, 200][turn % 5]!];
+          const sizes = [N * inner, out * inner, r * inner, out * r, out];
+          const [x, W, A, B, c] = sizes.map((size, i) => randomValues(size, i + turn)) as Five;
+          const { weight, values } = await heldAs(dtype, W, [out, inner], transposed);
+          const [a, b, bias] = [tensor(A, [r, inner]), tensor(B, [out, r]), tensor(c, [out])];
+          const input = tensor(x, [1, N, inner]);
+          for (const given of [bias, null]) {
+            const options = { scale: 1.5, transposed };
+            let y!: Tensor;
+            const { passes } = await theGpu().timeline(() => {
+              y = noGrad(() => loraLinear(input, weight, given, a, b, options));
+            });
+            equal(
+              passes.map((pass) => pass.label),
+              ["lora_linear_few"],
+            );
+            equal(y.shape, [1, N, out]);
+            const n = { N, in: inner, out, r };
+            const zero = given ? c : new Float64Array(out);
+            const expected = reference.loraLinear(x, values, zero, A, B, n, 1.5, null);
+            close(await y.data(), expected, 1e-5, `${N}×${inner}×${out}, r ${r}`);
+          }
+        }
+      }
+    },
+  );
+}
+
+type Five = [Float64Array, Float64Array, Float64Array, Float64Array, Float64Array];
 type Four = [Float64Array, Float64Array, Float64Array, Float64Array];
 
 gpuTest(

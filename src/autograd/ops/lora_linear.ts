@@ -1,20 +1,23 @@
 import { ValueError } from "../../gpu/errors.ts";
 import {
   checkLoraLinear,
+  isFew,
   type LoraPlan,
   loraLinearBackwardA,
   loraLinearBackwardB,
   loraLinearBackwardS,
   loraLinearBackwardWeight,
   loraLinearBackwardX,
+  loraLinearFew,
   loraLinearForward,
   loraLinearForwardS,
 } from "../../kernels/lora_linear.ts";
 import { foldForward, foldOf } from "../../kernels/reduce.ts";
 import { inRanges } from "../../kernels/row_ranges.ts";
 import { zeros } from "../../tensor/create.ts";
-import { nextKey } from "../../tensor/philox.ts";
+import { type Key, nextKey } from "../../tensor/philox.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
+import { gradEnabled } from "../graph.ts";
 import { op } from "../op.ts";
 import { add, mul } from "./binary.ts";
 import { dropout } from "./dropout.ts";
@@ -27,6 +30,8 @@ type List = readonly Tensor[];
 interface LayerPlan extends LoraPlan {
   bias: number;
 }
+
+const NO_KEY: Key = [0, 0];
 
 const rule = op("lora_linear", {
   forward: (x: Tensor, Ws: List, biases: List, As: List, Bs: List, plans: LayerPlan[]) => {
@@ -140,9 +145,13 @@ export function loraLinearEach(x: Tensor, layers: readonly LoraLinearLayer[]): r
       scale,
       transposed,
       p: training ? dropout : 0,
+      key: NO_KEY,
       bias: bias ? biases.push(bias) - 1 : -1,
     };
   });
+  if (!gradEnabled() && layers.every((l, i) => isFew(x, l.weight, l.a, plans[i]!))) {
+    return layers.map((l, i) => loraLinearFew(x, l.weight, l.bias, l.a, l.b, plans[i]!));
+  }
   const of = (pick: (layer: LoraLinearLayer) => Tensor) => layers.map(pick);
   return rule(
     x,
@@ -150,7 +159,7 @@ export function loraLinearEach(x: Tensor, layers: readonly LoraLinearLayer[]): r
     biases,
     of((l) => l.a),
     of((l) => l.b),
-    plans.map((plan): LayerPlan => ({ ...plan, key: plan.p > 0 ? nextKey() : [0, 0] })),
+    plans.map((plan): LayerPlan => ({ ...plan, key: plan.p > 0 ? nextKey() : NO_KEY })),
   );
 }
 
