@@ -1,6 +1,8 @@
 import { backward } from "../src/autograd/backward.ts";
 import { detach } from "../src/autograd/grad.ts";
+import { noGrad } from "../src/autograd/graph.ts";
 import { linear, loraLinear, loraMixed } from "../src/autograd/ops/index.ts";
+import { MixedStack } from "../src/kernels/lora_mixed_stack.ts";
 import { parameter, randn } from "../src/tensor/create.ts";
 import type { Tensor } from "../src/tensor/tensor.ts";
 import { bench } from "./harness.ts";
@@ -49,7 +51,24 @@ const plan = {
   rows: Array.from({ length: ADAPTERS }, (_, i) => [i]),
 };
 
+/** A token of each sequence without gradients, as in generation: what is the same in each call is kept, or made anew. */
+function token(isKept: boolean) {
+  const shown = `${ADAPTERS} adapters of r ${R}, ${ADAPTERS}×1×${K}×${N}`;
+  return {
+    name: `${isKept ? "kept factors" : "packed in each call"}, forward of one token, ${shown}`,
+    setup: () => {
+      const [x, W] = [randn([ADAPTERS, 1, K]), randn([N, K])];
+      const As = Array.from({ length: ADAPTERS }, () => randn([R, K]));
+      const Bs = As.map(() => randn([N, R]));
+      const given = isKept ? { ...plan, stack: new MixedStack() } : plan;
+      return { run: () => noGrad(() => loraMixed(x, W, null, As, Bs, given)) };
+    },
+  };
+}
+
 bench("lora_mixed", [
+  token(true),
+  token(false),
   both("in one batch", ({ x, W, As, Bs }) => [loraMixed(x, W, null, As, Bs, plan)]),
   both("one after the other", ({ parts, W, As, Bs }) =>
     parts.map((x, i) => loraLinear(x, W, null, As[i]!, Bs[i]!, { scale: 2 })),

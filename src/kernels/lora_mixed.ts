@@ -10,6 +10,7 @@ import { format } from "../tensor/shape.ts";
 import { Tensor } from "../tensor/tensor.ts";
 import { checkDType, checkRank, checkShapeIs } from "./check.ts";
 import { grid, ownKernel } from "./kernel.ts";
+import { type MixedStack, stateOf } from "./lora_mixed_stack.ts";
 
 const op = "lora_mixed";
 const kernel = ownKernel("lora_mixed");
@@ -32,6 +33,8 @@ export interface MixedPlan {
   terms: readonly MixedTerm[];
   /** For each sequence the indices of the adapters whose updates are added. */
   rows: readonly (readonly number[])[];
+  /** Keeps packed factors and tables from call to call of one layer. */
+  stack?: MixedStack;
 }
 
 /** Sizes and tables of a call, kept for backward. */
@@ -118,7 +121,7 @@ function unpacked(flat: Tensor, like: readonly Tensor[]): Tensor[] {
   );
 }
 
-/** Packs the adapters of a call and builds its tables. */
+/** Packs the adapters of a call and builds its tables, or takes what the layer has kept of them. */
 export function prepareMixed(
   x: Tensor,
   N: number,
@@ -129,6 +132,40 @@ export function prepareMixed(
   const [sequences, T, K] = x.shape as [number, number, number];
   const counts = As.map((A) => Math.ceil(A.shape[0]! / 4));
   const fours = Math.max(1, ...plan.rows.map((row) => row.reduce((sum, i) => sum + counts[i]!, 0)));
+  const groups = counts.reduce((a, b) => a + b, 0);
+  const params = { sequences, T, K4: K / 4, N4: N / 4, fours, groups };
+  const { stack, terms, rows } = plan;
+  if (!stack) {
+    const tables = tablesOf(params, As, Bs, plan);
+    return { params, a: packed(As), b: packed(Bs), fours: tables.fours(), uses: tables.uses() };
+  }
+  const a = stack.of("a", stateOf(As), () => packed(As));
+  const b = stack.of("b", stateOf(Bs), () => packed(Bs));
+  // Keys of dropping are new in each call, and so are its tables.
+  const isSame = terms.every(({ p }) => p === 0);
+  const ranks = As.map((A) => A.shape[0]!);
+  const from = [...Object.values(params), ...ranks, ...terms.map(({ scale }) => scale), `${rows.join("|")}`]; // biome-ignore format: one line
+  const key = isSame ? from : [{}];
+  let made: ReturnType<typeof tablesOf> | null = null;
+  const tables = () => {
+    made ??= tablesOf(params, As, Bs, plan);
+    return made;
+  };
+  const [first, second] = [
+    stack.of("fours", key, () => tables().fours()),
+    stack.of("uses", key, () => tables().uses()),
+  ];
+  return { params, a, b, fours: first, uses: second };
+}
+
+/** What makes the tables: which four rows of which A each sequence uses, and who uses each four. */
+function tablesOf(
+  { sequences, T, K4, fours }: Mixed["params"],
+  As: readonly Tensor[],
+  Bs: readonly Tensor[],
+  plan: MixedPlan,
+): { fours: () => Tensor; uses: () => Tensor } {
+  const counts = As.map((A) => Math.ceil(A.shape[0]! / 4));
   const [aAt, bAt] = [layout(As).offsets, layout(Bs).offsets];
   const words = new Uint32Array(sequences * fours * 12);
   const floats = new Float32Array(words.buffer);
@@ -142,7 +179,7 @@ export function prepareMixed(
       const r = As[i]!.shape[0]!;
       for (let j = 0; j < counts[i]!; j++, q++) {
         const at = (sequence * fours + q) * 12;
-        words.set([(aAt[i]! + 4 * j * K) / 4, bAt[i]! + 4 * j, r, Math.min(4, r - 4 * j)], at);
+        words.set([aAt[i]! / 4 + j * 4 * K4, bAt[i]! + 4 * j, r, Math.min(4, r - 4 * j)], at);
         floats[at + 4] = scale / (1 - p);
         const [key0, key1] = [currentValue(key[0]), currentValue(key[1])];
         words.set([p > 0 ? dropThreshold(p) : 0, key0, key1, seen[i]!], at + 5);
@@ -151,13 +188,7 @@ export function prepareMixed(
       seen[i]! += T;
     }
   }
-  return {
-    params: { sequences, T, K4: K / 4, N4: N / 4, fours, groups: groups.length },
-    a: packed(As),
-    b: packed(Bs),
-    fours: table(words),
-    uses: table(usesTable([...uses.values()])),
-  };
+  return { fours: () => table(words), uses: () => table(usesTable([...uses.values()])) };
 }
 
 /** Where each group's list of pairs begins, where the last ends, then the pairs. */

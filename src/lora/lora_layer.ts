@@ -13,6 +13,7 @@ import {
 } from "../autograd/ops/index.ts";
 import { DTypeError, GradError, ValueError } from "../gpu/errors.ts";
 import { loraMergeInto } from "../kernels/lora_merge.ts";
+import { MixedStack } from "../kernels/lora_mixed_stack.ts";
 import { SharingModule } from "../nn/beside.ts";
 import type { HeadModule, PlainHead } from "../nn/causal_lm.ts";
 import { Conv1D, Embedding, type Linear } from "../nn/layers.ts";
@@ -38,6 +39,8 @@ export class LoraLayer extends SharingModule implements HeadModule {
   base_layer: Linear | Conv1D | Embedding;
   /** By the names of the adapters. */
   readonly adapters = new Map<string, LoraWeights>();
+  /** What batches of rows with different adapters keep from call to call. */
+  readonly mixedStack = new MixedStack();
   #original: Original | null = null;
 
   constructor(
@@ -103,6 +106,7 @@ export class LoraLayer extends SharingModule implements HeadModule {
     }
     update?.dispose();
     this.adapters.delete(name);
+    this.mixedStack.dispose();
   }
 
   forward(x: Tensor): Tensor {
@@ -260,6 +264,7 @@ export class LoraLayer extends SharingModule implements HeadModule {
 
   override dispose(): void {
     super.dispose();
+    this.mixedStack.dispose();
     for (const update of this.adapters.values()) update.start = null;
     this.#original?.weight.dispose();
     if (this.#original?.bias !== this.baseBias) this.#original?.bias?.dispose();

@@ -56,6 +56,7 @@ export function mixedForward(layer: LoraLayer, x: Tensor, switches: Switches): T
     {
       transposed: layer.transposed,
       terms,
+      stack: layer.mixedStack,
       rows: rows.map((row) => row.flatMap((name) => index.get(name) ?? [])),
     },
   );

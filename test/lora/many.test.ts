@@ -7,6 +7,7 @@ import type { LoraConfig } from "../../src/lora/config.ts";
 import { addLora, type Lora } from "../../src/lora/lora.ts";
 import { sideBySideLoss } from "../../src/lora/side_by_side.ts";
 import { swapAdapter } from "../../src/lora/swap.ts";
+import { addWeightedAdapter } from "../../src/lora/weighted.ts";
 import type { CausalLM } from "../../src/nn/causal_lm.ts";
 import { generateBatch, generateStream } from "../../src/nn/generate.ts";
 import { AdamW, clipGradNorm } from "../../src/nn/optim/index.ts";
@@ -234,16 +235,25 @@ gpuTest("side by side: errors", async () => {
   model.dispose();
 });
 
+/** Counts the pipelines that are made from now on. */
+function countPipelines(): { made: number; stop: () => void } {
+  const { device } = theGpu();
+  const make = device.createComputePipeline.bind(device);
+  const stop = () => {
+    device.createComputePipeline = make;
+  };
+  const count = { made: 0, stop };
+  device.createComputePipeline = (descriptor) => {
+    count.made += 1;
+    return make(descriptor);
+  };
+  return count;
+}
+
 gpuTest("M14: switching, blending and other scales build no pipeline", async () => {
   const { model, lora } = await three("llama-tiny");
   model.eval();
-  const device = theGpu().device;
-  const make = device.createComputePipeline.bind(device);
-  let made = 0;
-  device.createComputePipeline = (descriptor) => {
-    made += 1;
-    return make(descriptor);
-  };
+  const pipelines = countPipelines();
   const ids = batch(4, 1);
   const both = async () => {
     lora.setAdapter("a");
@@ -254,7 +264,7 @@ gpuTest("M14: switching, blending and other scales build no pipeline", async () 
     return first;
   };
   const before = await both();
-  made = 0;
+  pipelines.made = 0;
   lora.setAdapter("a");
   for (const scale of [0.5, -2, 0]) {
     for (const layer of lora.layers.values()) {
@@ -267,8 +277,8 @@ gpuTest("M14: switching, blending and other scales build no pipeline", async () 
   await noGrad(() =>
     lora.withAdapterNames([["a", "b"], "c", ["c", "a"], "b"], () => model.call(ids)),
   ).data();
-  is(made, 0, "pipelines");
-  device.createComputePipeline = make;
+  is(pipelines.made, 0, "pipelines");
+  pipelines.stop();
   model.dispose();
 });
 
@@ -370,6 +380,23 @@ gpuTest("M4: while an async function counts on the switches, nothing else switch
   model.dispose();
 });
 
+gpuTest("what mixed batches keep is freed with the adapters", async () => {
+  const model = await load("llama-tiny");
+  model.eval();
+  const gpu = theGpu();
+  await gpu.sync();
+  const before = gpu.stats().bytesLive;
+  const lora = addLora(model, CONFIGS.a, "a");
+  lora.addAdapter("b", CONFIGS.b);
+  for (let i = 0; i < 3; i++) {
+    using _ = scope();
+    noGrad(() => lora.withAdapterNames(["a", "b"], () => model.call(batch(2, 1))));
+  }
+  lora.remove();
+  is(gpu.stats().bytesLive, before);
+  model.dispose();
+});
+
 gpuTest("rows of a mixed batch see no copies of an active adapter's modules_to_save", async () => {
   const { model, lora } = await three("llama-tiny");
   model.eval();
@@ -451,6 +478,36 @@ gpuTest("M4: names, switching, deleting; state is restored whatever happens", as
   for (const name of lora.adapters) lora.deleteAdapter(name);
   equal(await run(model, ids), base);
   is(model.parameters().length, own);
+  model.dispose();
+});
+
+gpuTest("M14: swapping adapters and mixing them by other weights build no pipeline", async () => {
+  const model = await load("llama-tiny");
+  const config = { r: 3, init_lora_weights: false, target_modules: "all-linear" };
+  const lora = addLora(model, { ...config, lora_alpha: 2 }, "a");
+  lora.addAdapter("b", { ...config, lora_alpha: 7 });
+  model.eval();
+  const ids = batch(2, 1);
+  const one = tensor(Int32Array.of(3), [1, 1]);
+  const all = async () => [...(await run(model, ids)), ...(await run(model, one))];
+  const first = await all();
+  swapAdapter(lora, "a", "b");
+  const pipelines = countPipelines();
+  swapAdapter(lora, "b", "a");
+  const seen = [String(first), String(await all())];
+  for (const [i, weights] of [
+    [0.7, 0.3],
+    [-1, 0.5],
+    [0, 2],
+  ].entries()) {
+    // biome-ignore format: one line
+    await addWeightedAdapter(lora, ["a", "b"], weights, `mix${i}`, { combination_type: "linear" });
+    lora.setAdapter(`mix${i}`);
+    seen.push(String(await all()));
+  }
+  is(pipelines.made, 0, "pipelines");
+  pipelines.stop();
+  is(new Set(seen).size, 5, "each computes something else");
   model.dispose();
 });
 

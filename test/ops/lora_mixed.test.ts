@@ -3,6 +3,7 @@ import { backward } from "../../src/autograd/backward.ts";
 import { loraMixed } from "../../src/autograd/ops/index.ts";
 import { dropoutForward } from "../../src/kernels/dropout.ts";
 import type { MixedPlan } from "../../src/kernels/lora_mixed.ts";
+import { MixedStack } from "../../src/kernels/lora_mixed_stack.ts";
 import { ones, parameter, tensor, zeros } from "../../src/tensor/create.ts";
 import type { Key } from "../../src/tensor/philox.ts";
 import { close, gpuTest, randomValues, runTests, theGpu, throwsLike, tolerance } from "../gpu.ts";
@@ -93,6 +94,53 @@ gpuTest("M14 lora_mixed: ranks, scales, rows and dropping are data: no new pipel
   device.createComputePipeline = make;
   is(made, 0, "the tests above made them all");
 });
+
+gpuTest(
+  "lora_mixed: a stack copies factors and uploads tables only where they have changed",
+  async () => {
+    using stack = new MixedStack();
+    const [T, inner, out, ranks] = [3, 8, 12, [2, 5]];
+    const x = tensor(randomValues(3 * T * inner, 1), [3, T, inner]);
+    const W = tensor(randomValues(out * inner, 2), [out, inner]);
+    const As = ranks.map((r, i) => tensor(randomValues(r * inner, 3 + i), [r, inner]));
+    const Bs = ranks.map((r, i) => tensor(randomValues(out * r, 5 + i), [out, r]));
+    const { stream } = theGpu();
+    const [copy, write] = [stream.copy, stream.write];
+    let [copies, uploads] = [0, 0];
+    stream.copy = (...args) => {
+      copies += 1;
+      copy.apply(stream, args);
+    };
+    stream.write = (...args) => {
+      uploads += 1;
+      write.apply(stream, args);
+    };
+    const run = async (scales: number[], rows: number[][], p = 0) => {
+      const terms = scales.map((scale, i) => ({ scale, p, key: [7, i] as Key }));
+      const plan = { transposed: false, terms, rows };
+      const expected = await loraMixed(x, W, null, As, Bs, plan).data();
+      [copies, uploads] = [0, 0];
+      const y = loraMixed(x, W, null, As, Bs, { ...plan, stack });
+      const made = [copies, uploads];
+      equal(await y.data(), expected);
+      return made;
+    };
+    const rows = [[0], [1], [1, 0]];
+    equal(await run([1, 2], rows), [4, 2], "at first");
+    equal(await run([1, 2], rows), [0, 0], "the same again");
+    equal(await run([3, 2], rows), [0, 2], "another scale");
+    equal(await run([3, 2], [[1], [], [0]]), [0, 2], "other rows");
+    equal(await run([3, 2], [[1], [], [0]], 0.5), [0, 2], "dropping");
+    As[1]!.set(randomValues(As[1]!.size, 9));
+    equal(await run([3, 2], rows), [2, 2], "an A was written");
+    Bs.reverse();
+    As.reverse();
+    equal(await run([3, 2], rows), [4, 2], "other adapters");
+    equal(await run([3, 2], rows), [0, 0], "those again");
+    stream.copy = copy;
+    stream.write = write;
+  },
+);
 
 gpuTest("lora_mixed: errors", () => {
   const plan = (rows: number[][]): MixedPlan => ({
