@@ -113,8 +113,9 @@ async function fitSteps(
 }
 
 /** Times between the ends of steps, without the first ones. */
-const between = (ends: readonly number[]) =>
-  ends.slice(1).map((end, i) => end - ends[i]!).slice(FIRST); // biome-ignore format: one line
+function between(ends: readonly number[]): number[] {
+  return ends.slice(1).map((end, i) => end - ends[i]!).slice(FIRST); // biome-ignore format: one line
+}
 
 function median(list: readonly number[]): number {
   return [...list].sort((a, b) => a - b)[list.length >> 1]!;
