@@ -23,6 +23,13 @@ function heldText(dtype: string): string {
   return dtype === "auto" ? "as stored" : dtype;
 }
 
+/** Of a small file it would be what every load costs, whatever its size. */
+function loadText(bytes: number, { secondsPerGB, touchSecondsPerGB }: ModelBench["load"]): string {
+  if (bytes < GB / 10) return "";
+  const alone = touchSecondsPerGB === null ? "" : ` (${digits(touchSecondsPerGB)})`;
+  return digits(secondsPerGB) + alone;
+}
+
 /** Loading, training and generation of each model, the small one first. */
 export function modelTable(rows: readonly ModelBench[]): string {
   const inOrder = [...rows].sort((a, b) => a.parameters - b.parameters || (a.dtype === "auto" ? -1 : 1)); // biome-ignore format: one line
@@ -32,7 +39,7 @@ export function modelTable(rows: readonly ModelBench[]): string {
       return [
         parametersText(parameters),
         `${digits(checkpointBytes / GB)} GB, ${heldText(dtype)}`,
-        digits(load.secondsPerGB) + (load.touchSecondsPerGB === null ? "" : ` (${digits(load.touchSecondsPerGB)})`), // biome-ignore format: one line
+        loadText(checkpointBytes, load),
         `${digits(load.hostBytes / MB)} MB`,
         training ? digits(training.tokensPerSecond, 3) : "",
         ...(speeds ?? Array<undefined>(4).fill(undefined)).map((v) =>

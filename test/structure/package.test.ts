@@ -1,6 +1,6 @@
 // The package: what is in it, and that it runs from an empty folder.
 import { spawnSync } from "node:child_process";
-import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "uvu";
 import { equal, is, match, ok } from "uvu/assert";
@@ -67,18 +67,30 @@ const onModels = examplesOf(join(root, "docs/models.md"), "models");
 const onTraining = examplesOf(join(root, "docs/training.md"), "training");
 const onSweeps = examplesOf(join(root, "docs/sweeps.md"), "sweeps");
 
-test("the examples of README and docs agree with the package's types, libraries checked too", () => {
+/** What the compiler says of some files of the project. */
+function typed(names: readonly string[]) {
   const tsc = join(root, "node_modules/typescript/bin/tsc");
   const options = ["--noEmit", "--strict", "--module", "nodenext", "--typeRoots"];
   const types = join(root, "node_modules/@types");
-  const pages = [onModels, onTraining, onSweeps];
-  const args = [tsc, ...options, types, "--types", "node", ...examples, ...pages.flat()];
+  const args = [tsc, ...options, types, "--types", "node", ...names];
+  return spawnSync(process.execPath, args, { cwd: app, encoding: "utf8" });
+}
+
+test("the examples of README and docs agree with the package's types, libraries checked too", () => {
+  const pages = [examples, onModels, onTraining];
   ok(pages.every((page) => page.length > 0));
-  const { status, stdout } = spawnSync(process.execPath, args, { cwd: app, encoding: "utf8" });
+  const { status, stdout } = typed(pages.flat());
   is(status, 0, stdout);
   writeFileSync(join(app, "wrong.mts"), 'import { zeros } from "lowrank";\nzeros("two");\n');
-  const wrong = spawnSync(process.execPath, [...args, "wrong.mts"], { cwd: app, encoding: "utf8" });
-  match(wrong.stdout, /^wrong.mts\(2,7\): error TS2345/);
+  match(typed(["wrong.mts"]).stdout, /^wrong.mts\(2,7\): error TS2345/);
+});
+
+test("types of configurations are zod's, which is optional: with it the examples of sweeps agree too", () => {
+  ok(onSweeps.length > 0);
+  match(typed(onSweeps).stdout, "Cannot find module 'zod'");
+  symlinkSync(join(root, "node_modules/zod"), join(app, "node_modules/zod"));
+  const { status, stdout } = typed(onSweeps);
+  is(status, 0, stdout);
 });
 
 gpuTest("README's examples and the command run from the installed package", async () => {
