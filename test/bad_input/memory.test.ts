@@ -76,7 +76,7 @@ gpuTest("backward: twice, of no scalar, without a graph, with a gradient that do
     [() => backward(y), "GradError: backward: the tensor must be a scalar, got [2]", "y.sum()"],
     [
       () => backward(once),
-      "GradError: backward: the graph must be complete, got sum",
+      "GradError: backward: the graph must be complete, got mul",
       "retainGraph",
     ],
     [() => backward(plain), "GradError: backward: the tensor must be the result of ops"],
