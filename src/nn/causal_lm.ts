@@ -48,8 +48,10 @@ export interface HeadModule {
 export function plainHeadOf(head: AnyModule | null, tied: Tensor): PlainHead | null {
   if (!head) return { weight: tied, bias: null };
   if (head instanceof Linear) return { weight: head.weight, bias: head.bias };
-  return "asHead" in head ? (head as unknown as HeadModule).asHead() : null;
+  return isHeadModule(head) ? head.asHead() : null;
 }
+
+const isHeadModule = (module: object): module is HeadModule => "asHead" in module;
 
 export abstract class CausalLM extends Module<[ids: Tensor, cache?: KVCache, layout?: RowLayout]> {
   /** Hugging Face's name of the family, such as `llama`. */

@@ -54,7 +54,7 @@ export async function readSweep(folder: string): Promise<Sweep> {
   const facts = new Facts((await fileExists(json!)) ? await readJson(json!) : {});
   const none: JsonLines = { lines: [], damaged: [], torn: false };
   const read = (await fileExists(results!)) ? await readJsonLines(results!) : none;
-  const lines = read.lines.filter(isTrial) as unknown as TrialLine[];
+  const lines = read.lines.filter(isTrial);
   const trials: Trial[] = [];
   for (const line of ranking(lines)) trials.push(await trialOf(folder, new Facts({ ...line })));
   const keys = [...new Set(trials.flatMap(({ settings }) => Object.keys(settings)))];
@@ -67,7 +67,8 @@ export async function readSweep(folder: string): Promise<Sweep> {
 }
 
 /** What the order of trials needs to know of a line. */
-function isTrial({ trial, settings, objective }: JsonObject): boolean {
+function isTrial(line: JsonObject): line is JsonObject & TrialLine {
+  const { trial, settings, objective } = line;
   return (
     Number.isInteger(trial) &&
     typeof settings === "object" &&
