@@ -3934,7 +3934,8 @@ fn matmul_staged(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocat
 // shuffle from a constant lane then hands a row of a to all lanes. A load costs as much as a hundred
 // multiply-adds here, because the device does it lane by lane: so each loaded vector is used 32
 // times, there is no workgroup memory and no barrier, and all is unrolled by hand, since an array of
-// registers in a loop would be kept in memory (5 times slower).
+// registers in a loop would be kept in memory (5 times slower). What is done once a tile is a loop over its
+// rows that no compiler can unroll: 32 stores in the text took it three times as long.
 enable subgroups;
 
 override TRANSPOSE_A: bool = false;
@@ -4339,10 +4340,7 @@ fn put1(m: u32, n: u32, to: u32, value: f32) {
 
 // Stores four neighbours of row m.
 fn put(m: u32, n: u32, to: u32, extra: vec4<f32>, c: vec4<f32>) {
-  if (m >= params.M) {
-    return;
-  }
-  let v = params.alpha * c + extra;
+  var v = params.alpha * c + extra;
   if (!WIDE_Y) {
     put1(m, n, to, v.x);
     put1(m, n + 1u, to, v.y);
@@ -4351,17 +4349,20 @@ fn put(m: u32, n: u32, to: u32, extra: vec4<f32>, c: vec4<f32>) {
   } else if (n < params.N) {
     let at = (to + m * params.N + n) / 4u;
     if (params.accumulate == 1u) {
-      y4[at] += v;
-    } else {
-      y4[at] = v;
+      v += y4[at];
     }
+    y4[at] = v;
   }
 }
 
 fn bias_of(n: u32, split: u32) -> vec4<f32> {
   if (params.has_bias == 1u && split == 0u) {
     let last = params.N - 1u;
-    return vec4(bias[min(n, last)], bias[min(n + 1u, last)], bias[min(n + 2u, last)], bias[min(n + 3u, last)]);
+    var v: vec4<f32>;
+    for (var j = 0u; j < 4u; j++) {
+      v[j] = bias[min(n + j, last)];
+    }
+    return v;
   }
   return vec4<f32>();
 }
@@ -4369,8 +4370,13 @@ fn bias_of(n: u32, split: u32) -> vec4<f32> {
 // Bit i of each word: whether row m0 + i of the lane's four columns stays.
 fn kept_rows(m0: u32, n: u32) -> vec4<u32> {
   var bits = vec4<u32>();
-  for (var i = 0u; i < ROWS; i++) {
+  var i = 0u;
+  loop {
     bits |= select(vec4<u32>(), vec4(1u << i), kept((m0 + i) * params.N + n, WIDE_Y));
+    i += 1u;
+    if (i >= ROWS || m0 + i >= params.M) {
+      break;
+    }
   }
   return bits;
 }
@@ -4492,75 +4498,26 @@ fn matmul_subgroup4(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invo
   }
   let left = bias_of(n, split);
   let right = bias_of(n + 16u, split);
-  put(m0 + 0u, n, to, left, c.c0l);
-  put(m0 + 0u, n + 16u, to, right, c.c0r);
-  put(m0 + 1u, n, to, left, c.c1l);
-  put(m0 + 1u, n + 16u, to, right, c.c1r);
-  put(m0 + 2u, n, to, left, c.c2l);
-  put(m0 + 2u, n + 16u, to, right, c.c2r);
-  put(m0 + 3u, n, to, left, c.c3l);
-  put(m0 + 3u, n + 16u, to, right, c.c3r);
-  if (ROWS > 4u) {
-    put(m0 + 4u, n, to, left, c.c4l);
-    put(m0 + 4u, n + 16u, to, right, c.c4r);
-    put(m0 + 5u, n, to, left, c.c5l);
-    put(m0 + 5u, n + 16u, to, right, c.c5r);
-    put(m0 + 6u, n, to, left, c.c6l);
-    put(m0 + 6u, n + 16u, to, right, c.c6r);
-    put(m0 + 7u, n, to, left, c.c7l);
-    put(m0 + 7u, n + 16u, to, right, c.c7r);
-  }
-  if (ROWS > 8u) {
-    put(m0 + 8u, n, to, left, c.c8l);
-    put(m0 + 8u, n + 16u, to, right, c.c8r);
-    put(m0 + 9u, n, to, left, c.c9l);
-    put(m0 + 9u, n + 16u, to, right, c.c9r);
-    put(m0 + 10u, n, to, left, c.c10l);
-    put(m0 + 10u, n + 16u, to, right, c.c10r);
-    put(m0 + 11u, n, to, left, c.c11l);
-    put(m0 + 11u, n + 16u, to, right, c.c11r);
-    put(m0 + 12u, n, to, left, c.c12l);
-    put(m0 + 12u, n + 16u, to, right, c.c12r);
-    put(m0 + 13u, n, to, left, c.c13l);
-    put(m0 + 13u, n + 16u, to, right, c.c13r);
-    put(m0 + 14u, n, to, left, c.c14l);
-    put(m0 + 14u, n + 16u, to, right, c.c14r);
-    put(m0 + 15u, n, to, left, c.c15l);
-    put(m0 + 15u, n + 16u, to, right, c.c15r);
-  }
-  if (ROWS > 16u) {
-    put(m0 + 16u, n, to, left, c.c16l);
-    put(m0 + 16u, n + 16u, to, right, c.c16r);
-    put(m0 + 17u, n, to, left, c.c17l);
-    put(m0 + 17u, n + 16u, to, right, c.c17r);
-    put(m0 + 18u, n, to, left, c.c18l);
-    put(m0 + 18u, n + 16u, to, right, c.c18r);
-    put(m0 + 19u, n, to, left, c.c19l);
-    put(m0 + 19u, n + 16u, to, right, c.c19r);
-    put(m0 + 20u, n, to, left, c.c20l);
-    put(m0 + 20u, n + 16u, to, right, c.c20r);
-    put(m0 + 21u, n, to, left, c.c21l);
-    put(m0 + 21u, n + 16u, to, right, c.c21r);
-    put(m0 + 22u, n, to, left, c.c22l);
-    put(m0 + 22u, n + 16u, to, right, c.c22r);
-    put(m0 + 23u, n, to, left, c.c23l);
-    put(m0 + 23u, n + 16u, to, right, c.c23r);
-    put(m0 + 24u, n, to, left, c.c24l);
-    put(m0 + 24u, n + 16u, to, right, c.c24r);
-    put(m0 + 25u, n, to, left, c.c25l);
-    put(m0 + 25u, n + 16u, to, right, c.c25r);
-    put(m0 + 26u, n, to, left, c.c26l);
-    put(m0 + 26u, n + 16u, to, right, c.c26r);
-    put(m0 + 27u, n, to, left, c.c27l);
-    put(m0 + 27u, n + 16u, to, right, c.c27r);
-    put(m0 + 28u, n, to, left, c.c28l);
-    put(m0 + 28u, n + 16u, to, right, c.c28r);
-    put(m0 + 29u, n, to, left, c.c29l);
-    put(m0 + 29u, n + 16u, to, right, c.c29r);
-    put(m0 + 30u, n, to, left, c.c30l);
-    put(m0 + 30u, n + 16u, to, right, c.c30r);
-    put(m0 + 31u, n, to, left, c.c31l);
-    put(m0 + 31u, n + 16u, to, right, c.c31r);
+  var left_rows = array<vec4<f32>, 32>(
+    c.c0l, c.c1l, c.c2l, c.c3l, c.c4l, c.c5l, c.c6l, c.c7l,
+    c.c8l, c.c9l, c.c10l, c.c11l, c.c12l, c.c13l, c.c14l, c.c15l,
+    c.c16l, c.c17l, c.c18l, c.c19l, c.c20l, c.c21l, c.c22l, c.c23l,
+    c.c24l, c.c25l, c.c26l, c.c27l, c.c28l, c.c29l, c.c30l, c.c31l,
+  );
+  var right_rows = array<vec4<f32>, 32>(
+    c.c0r, c.c1r, c.c2r, c.c3r, c.c4r, c.c5r, c.c6r, c.c7r,
+    c.c8r, c.c9r, c.c10r, c.c11r, c.c12r, c.c13r, c.c14r, c.c15r,
+    c.c16r, c.c17r, c.c18r, c.c19r, c.c20r, c.c21r, c.c22r, c.c23r,
+    c.c24r, c.c25r, c.c26r, c.c27r, c.c28r, c.c29r, c.c30r, c.c31r,
+  );
+  var i = 0u;
+  loop {
+    put(m0 + i, n, to, left, left_rows[i]);
+    put(m0 + i, n + 16u, to, right, right_rows[i]);
+    i += 1u;
+    if (i >= ROWS || m0 + i >= params.M) {
+      break;
+    }
   }
 }
 `,
@@ -4574,7 +4531,8 @@ fn matmul_subgroup4(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invo
 // multiply-adds here, because the device does it lane by lane: so each loaded vector is used 32
 // times, there is no workgroup memory and no barrier, and all is unrolled by hand, since an array of
 // registers in a loop would be kept in memory (5 times slower). Loops ask at their ends whether to go on: one
-// that asks at its start costs lavapipe a last round with all lanes masked, a fifth of a tail of r = 16.
+// that asks at its start costs lavapipe a last round with all lanes masked, a fifth of a tail of r = 16. What is
+// done once a tile is a loop over its rows that no compiler can unroll: 32 stores in the text took it 5 s, not 1.
 enable subgroups;
 
 override TRANSPOSE_A: bool = false;
@@ -4940,10 +4898,7 @@ fn put1(m: u32, n: u32, to: u32, value: f32) {
 
 // Stores four neighbours of row m.
 fn put(m: u32, n: u32, to: u32, extra: vec4<f32>, c: vec4<f32>) {
-  if (m >= params.M) {
-    return;
-  }
-  let v = params.alpha * c + extra;
+  var v = params.alpha * c + extra;
   if (!WIDE_Y) {
     put1(m, n, to, v.x);
     put1(m, n + 1u, to, v.y);
@@ -4952,17 +4907,20 @@ fn put(m: u32, n: u32, to: u32, extra: vec4<f32>, c: vec4<f32>) {
   } else if (n < params.N) {
     let at = (to + m * params.N + n) / 4u;
     if (params.accumulate == 1u) {
-      y4[at] += v;
-    } else {
-      y4[at] = v;
+      v += y4[at];
     }
+    y4[at] = v;
   }
 }
 
 fn bias_of(n: u32, split: u32) -> vec4<f32> {
   if (params.has_bias == 1u && split == 0u) {
     let last = params.N - 1u;
-    return vec4(bias[min(n, last)], bias[min(n + 1u, last)], bias[min(n + 2u, last)], bias[min(n + 3u, last)]);
+    var v: vec4<f32>;
+    for (var j = 0u; j < 4u; j++) {
+      v[j] = bias[min(n + j, last)];
+    }
+    return v;
   }
   return vec4<f32>();
 }
@@ -4970,8 +4928,13 @@ fn bias_of(n: u32, split: u32) -> vec4<f32> {
 // Bit i of each word: whether row m0 + i of the lane's four columns stays.
 fn kept_rows(m0: u32, n: u32) -> vec4<u32> {
   var bits = vec4<u32>();
-  for (var i = 0u; i < ROWS; i++) {
+  var i = 0u;
+  loop {
     bits |= select(vec4<u32>(), vec4(1u << i), kept((m0 + i) * params.N + n, WIDE_Y));
+    i += 1u;
+    if (i >= ROWS || m0 + i >= params.M) {
+      break;
+    }
   }
   return bits;
 }
@@ -5052,7 +5015,8 @@ fn matmul_subgroup8(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invo
   var k = split * params.k_slice;
   if (k < k1) {
     loop {
-      step(&c, load_a(from_a, m, k, lane), load_b(from_b, n, k), TRANSPOSE_A);
+      let w = load_b(from_b, n, k);
+      step(&c, load_a(from_a, m, k, lane), w, TRANSPOSE_A);
       k += 4u;
       if (k >= k1) {
         break;
@@ -5060,43 +5024,19 @@ fn matmul_subgroup8(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invo
     }
   }
   let extra = bias_of(n, split);
-  put(m0 + 0u, n, to, extra, c.c0);
-  put(m0 + 1u, n, to, extra, c.c1);
-  put(m0 + 2u, n, to, extra, c.c2);
-  put(m0 + 3u, n, to, extra, c.c3);
-  if (ROWS > 4u) {
-    put(m0 + 4u, n, to, extra, c.c4);
-    put(m0 + 5u, n, to, extra, c.c5);
-    put(m0 + 6u, n, to, extra, c.c6);
-    put(m0 + 7u, n, to, extra, c.c7);
-  }
-  if (ROWS > 8u) {
-    put(m0 + 8u, n, to, extra, c.c8);
-    put(m0 + 9u, n, to, extra, c.c9);
-    put(m0 + 10u, n, to, extra, c.c10);
-    put(m0 + 11u, n, to, extra, c.c11);
-    put(m0 + 12u, n, to, extra, c.c12);
-    put(m0 + 13u, n, to, extra, c.c13);
-    put(m0 + 14u, n, to, extra, c.c14);
-    put(m0 + 15u, n, to, extra, c.c15);
-  }
-  if (ROWS > 16u) {
-    put(m0 + 16u, n, to, extra, c.c16);
-    put(m0 + 17u, n, to, extra, c.c17);
-    put(m0 + 18u, n, to, extra, c.c18);
-    put(m0 + 19u, n, to, extra, c.c19);
-    put(m0 + 20u, n, to, extra, c.c20);
-    put(m0 + 21u, n, to, extra, c.c21);
-    put(m0 + 22u, n, to, extra, c.c22);
-    put(m0 + 23u, n, to, extra, c.c23);
-    put(m0 + 24u, n, to, extra, c.c24);
-    put(m0 + 25u, n, to, extra, c.c25);
-    put(m0 + 26u, n, to, extra, c.c26);
-    put(m0 + 27u, n, to, extra, c.c27);
-    put(m0 + 28u, n, to, extra, c.c28);
-    put(m0 + 29u, n, to, extra, c.c29);
-    put(m0 + 30u, n, to, extra, c.c30);
-    put(m0 + 31u, n, to, extra, c.c31);
+  var rows = array<vec4<f32>, 32>(
+    c.c0, c.c1, c.c2, c.c3, c.c4, c.c5, c.c6, c.c7,
+    c.c8, c.c9, c.c10, c.c11, c.c12, c.c13, c.c14, c.c15,
+    c.c16, c.c17, c.c18, c.c19, c.c20, c.c21, c.c22, c.c23,
+    c.c24, c.c25, c.c26, c.c27, c.c28, c.c29, c.c30, c.c31,
+  );
+  var i = 0u;
+  loop {
+    put(m0 + i, n, to, extra, rows[i]);
+    i += 1u;
+    if (i >= ROWS || m0 + i >= params.M) {
+      break;
+    }
   }
 }
 `,

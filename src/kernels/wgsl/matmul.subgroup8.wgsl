@@ -8,7 +8,8 @@
 // multiply-adds here, because the device does it lane by lane: so each loaded vector is used 32
 // times, there is no workgroup memory and no barrier, and all is unrolled by hand, since an array of
 // registers in a loop would be kept in memory (5 times slower). Loops ask at their ends whether to go on: one
-// that asks at its start costs lavapipe a last round with all lanes masked, a fifth of a tail of r = 16.
+// that asks at its start costs lavapipe a last round with all lanes masked, a fifth of a tail of r = 16. What is
+// done once a tile is a loop over its rows that no compiler can unroll: 32 stores in the text took it 5 s, not 1.
 enable subgroups;
 
 override TRANSPOSE_A: bool = false;
@@ -374,10 +375,7 @@ fn put1(m: u32, n: u32, to: u32, value: f32) {
 
 // Stores four neighbours of row m.
 fn put(m: u32, n: u32, to: u32, extra: vec4<f32>, c: vec4<f32>) {
-  if (m >= params.M) {
-    return;
-  }
-  let v = params.alpha * c + extra;
+  var v = params.alpha * c + extra;
   if (!WIDE_Y) {
     put1(m, n, to, v.x);
     put1(m, n + 1u, to, v.y);
@@ -386,17 +384,20 @@ fn put(m: u32, n: u32, to: u32, extra: vec4<f32>, c: vec4<f32>) {
   } else if (n < params.N) {
     let at = (to + m * params.N + n) / 4u;
     if (params.accumulate == 1u) {
-      y4[at] += v;
-    } else {
-      y4[at] = v;
+      v += y4[at];
     }
+    y4[at] = v;
   }
 }
 
 fn bias_of(n: u32, split: u32) -> vec4<f32> {
   if (params.has_bias == 1u && split == 0u) {
     let last = params.N - 1u;
-    return vec4(bias[min(n, last)], bias[min(n + 1u, last)], bias[min(n + 2u, last)], bias[min(n + 3u, last)]);
+    var v: vec4<f32>;
+    for (var j = 0u; j < 4u; j++) {
+      v[j] = bias[min(n + j, last)];
+    }
+    return v;
   }
   return vec4<f32>();
 }
@@ -404,8 +405,13 @@ fn bias_of(n: u32, split: u32) -> vec4<f32> {
 // Bit i of each word: whether row m0 + i of the lane's four columns stays.
 fn kept_rows(m0: u32, n: u32) -> vec4<u32> {
   var bits = vec4<u32>();
-  for (var i = 0u; i < ROWS; i++) {
+  var i = 0u;
+  loop {
     bits |= select(vec4<u32>(), vec4(1u << i), kept((m0 + i) * params.N + n, WIDE_Y));
+    i += 1u;
+    if (i >= ROWS || m0 + i >= params.M) {
+      break;
+    }
   }
   return bits;
 }
@@ -486,7 +492,8 @@ fn matmul_subgroup8(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invo
   var k = split * params.k_slice;
   if (k < k1) {
     loop {
-      step(&c, load_a(from_a, m, k, lane), load_b(from_b, n, k), TRANSPOSE_A);
+      let w = load_b(from_b, n, k);
+      step(&c, load_a(from_a, m, k, lane), w, TRANSPOSE_A);
       k += 4u;
       if (k >= k1) {
         break;
@@ -494,42 +501,18 @@ fn matmul_subgroup8(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invo
     }
   }
   let extra = bias_of(n, split);
-  put(m0 + 0u, n, to, extra, c.c0);
-  put(m0 + 1u, n, to, extra, c.c1);
-  put(m0 + 2u, n, to, extra, c.c2);
-  put(m0 + 3u, n, to, extra, c.c3);
-  if (ROWS > 4u) {
-    put(m0 + 4u, n, to, extra, c.c4);
-    put(m0 + 5u, n, to, extra, c.c5);
-    put(m0 + 6u, n, to, extra, c.c6);
-    put(m0 + 7u, n, to, extra, c.c7);
-  }
-  if (ROWS > 8u) {
-    put(m0 + 8u, n, to, extra, c.c8);
-    put(m0 + 9u, n, to, extra, c.c9);
-    put(m0 + 10u, n, to, extra, c.c10);
-    put(m0 + 11u, n, to, extra, c.c11);
-    put(m0 + 12u, n, to, extra, c.c12);
-    put(m0 + 13u, n, to, extra, c.c13);
-    put(m0 + 14u, n, to, extra, c.c14);
-    put(m0 + 15u, n, to, extra, c.c15);
-  }
-  if (ROWS > 16u) {
-    put(m0 + 16u, n, to, extra, c.c16);
-    put(m0 + 17u, n, to, extra, c.c17);
-    put(m0 + 18u, n, to, extra, c.c18);
-    put(m0 + 19u, n, to, extra, c.c19);
-    put(m0 + 20u, n, to, extra, c.c20);
-    put(m0 + 21u, n, to, extra, c.c21);
-    put(m0 + 22u, n, to, extra, c.c22);
-    put(m0 + 23u, n, to, extra, c.c23);
-    put(m0 + 24u, n, to, extra, c.c24);
-    put(m0 + 25u, n, to, extra, c.c25);
-    put(m0 + 26u, n, to, extra, c.c26);
-    put(m0 + 27u, n, to, extra, c.c27);
-    put(m0 + 28u, n, to, extra, c.c28);
-    put(m0 + 29u, n, to, extra, c.c29);
-    put(m0 + 30u, n, to, extra, c.c30);
-    put(m0 + 31u, n, to, extra, c.c31);
+  var rows = array<vec4<f32>, 32>(
+    c.c0, c.c1, c.c2, c.c3, c.c4, c.c5, c.c6, c.c7,
+    c.c8, c.c9, c.c10, c.c11, c.c12, c.c13, c.c14, c.c15,
+    c.c16, c.c17, c.c18, c.c19, c.c20, c.c21, c.c22, c.c23,
+    c.c24, c.c25, c.c26, c.c27, c.c28, c.c29, c.c30, c.c31,
+  );
+  var i = 0u;
+  loop {
+    put(m0 + i, n, to, extra, rows[i]);
+    i += 1u;
+    if (i >= ROWS || m0 + i >= params.M) {
+      break;
+    }
   }
 }
