@@ -2153,7 +2153,7 @@ fn dora_norm_root(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_wor
 `,
   "dropout": `// requires: philox
 // Dropout (Srivastava et al. 2014). x, y: [n].
-//   y_i = x_i / (1 − p) where word_i ≥ p·2³², else 0; word_i: word i mod 4 of Philox-4x32-10
+//   y_i = x_i / (1 − p) where word_i ≥ p·2³², else 0; word_i: word i mod 4 of Philox-4x32-7
 //   (Salmon et al. 2011) for counter i div 4 and the key of this call. dx is made from dy in the same
 //   way, so that no mask is stored. One thread makes four elements.
 
@@ -2666,7 +2666,8 @@ fn layer_norm_backward_weight(t: Thread) {
   }
 }
 `,
-  "lib/philox": `// Philox-4x32-10 (Salmon et al., SC 2011): four random words for a counter and a key.
+  "lib/philox": `// Philox-4x32-7 (Salmon et al., SC 2011): four random words for a counter and a key. Seven rounds are the fewest
+// that pass BigCrush (table 2 there): enough for dropout, which draws anew for each element and each product.
 // The one text that kernels share; src/tensor/philox.ts is its twin on the CPU.
 
 fn philox_mul_high(a: u32, b: u32) -> u32 {
@@ -2679,7 +2680,7 @@ fn philox_mul_high(a: u32, b: u32) -> u32 {
 fn philox4x32(counter: vec4<u32>, key: vec2<u32>) -> vec4<u32> {
   var c = counter;
   var k = key;
-  for (var round = 0u; round < 10u; round++) {
+  for (var round = 0u; round < 7u; round++) {
     let high0 = philox_mul_high(0xD2511F53u, c.x);
     let high1 = philox_mul_high(0xCD9E8D57u, c.z);
     c = vec4(high1 ^ c.y ^ k.x, 0xCD9E8D57u * c.z, high0 ^ c.w ^ k.y, 0xD2511F53u * c.x);
@@ -3394,7 +3395,7 @@ fn lora_mixed_backward_b(@builtin(global_invocation_id) id: vec3<u32>, @builtin(
 // TAIL makes the sum K + R deep, as low-rank updates are: Σ_k … + Σ_r p[m, r] · op(q)[r, n], with p:
 // [M, R] and op(q): [R, N], stored [N, R] where TRANSPOSE_Q; alpha is 1 then.
 // DROP multiplies by 0, or by keep = 1/(1 − probability), the elements of b (1) or of the tail's sum (2);
-// which, says word i mod 4 of Philox-4x32-10 for counter i div 4, where i is the element's place in b
+// which, says word i mod 4 of Philox-4x32-7 for counter i div 4, where i is the element's place in b
 // as it is stored, or in [M, N]: the very elements that \`dropout\` drops.
 // With splits, y is [batch, splits, M, N]: split s has the terms from s · k_slice on, the first also bias
 // and tail, and the host adds them up. One thread computes one element of y.

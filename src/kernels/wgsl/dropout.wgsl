@@ -1,6 +1,6 @@
 // requires: philox
 // Dropout (Srivastava et al. 2014). x, y: [n].
-//   y_i = x_i / (1 − p) where word_i ≥ p·2³², else 0; word_i: word i mod 4 of Philox-4x32-10
+//   y_i = x_i / (1 − p) where word_i ≥ p·2³², else 0; word_i: word i mod 4 of Philox-4x32-7
 //   (Salmon et al. 2011) for counter i div 4 and the key of this call. dx is made from dy in the same
 //   way, so that no mask is stored. One thread makes four elements.
 

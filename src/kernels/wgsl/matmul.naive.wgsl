@@ -7,7 +7,7 @@
 // TAIL makes the sum K + R deep, as low-rank updates are: Σ_k … + Σ_r p[m, r] · op(q)[r, n], with p:
 // [M, R] and op(q): [R, N], stored [N, R] where TRANSPOSE_Q; alpha is 1 then.
 // DROP multiplies by 0, or by keep = 1/(1 − probability), the elements of b (1) or of the tail's sum (2);
-// which, says word i mod 4 of Philox-4x32-10 for counter i div 4, where i is the element's place in b
+// which, says word i mod 4 of Philox-4x32-7 for counter i div 4, where i is the element's place in b
 // as it is stored, or in [M, N]: the very elements that `dropout` drops.
 // With splits, y is [batch, splits, M, N]: split s has the terms from s · k_slice on, the first also bias
 // and tail, and the host adds them up. One thread computes one element of y.
