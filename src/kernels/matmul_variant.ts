@@ -54,7 +54,7 @@ export function matmulPrecision(): MatmulPrecision {
   return precision;
 }
 
-// A subgroup kernel takes a software device 0.3 to 2 seconds to compile once, less the fewer rows it has.
+// A subgroup kernel takes a software device 0.2 to 1 second to compile once, less the fewer rows it has.
 // Below this much work the others lose less than 0.1 ms a call; unaligned shapes need a variant of
 // their own, so more.
 const WORTH_COMPILING = 2 ** 15; // for each row of the tile
