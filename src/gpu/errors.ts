@@ -56,5 +56,7 @@ export class LimitError extends LowrankError {}
 export class DeviceError extends LowrankError {}
 /** A captured step was given something that it cannot repeat. */
 export class CaptureError extends LowrankError {}
+/** The disk refused to write: it is full, or read-only. */
+export class DiskError extends LowrankError {}
 /** A file is damaged or is not what it claims to be. */
 export class FormatError extends LowrankError {}

@@ -7,7 +7,7 @@ import { type Conv1D, Embedding, type Linear } from "../nn/layers.ts";
 import { modelFromConfig } from "../nn/pretrained.ts";
 import { Checkpoint } from "../tensor/checkpoint.ts";
 import type { DType } from "../tensor/dtype.ts";
-import { readJson, writeFileSafely } from "../tensor/files.ts";
+import { diskError, readJson, writeFileSafely } from "../tensor/files.ts";
 import { ownDType } from "../tensor/safetensors.ts";
 import { type Part, writeSafetensors } from "../tensor/safetensors_file.ts";
 import { Tensor } from "../tensor/tensor.ts";
@@ -199,6 +199,11 @@ export async function copyOthers(base: string, out: string, existing = true): Pr
   const { copyFile, existsSync, readdir } = await import("../tensor/disk.node.ts");
   for (const file of await readdir(base)) {
     if (!OTHERS.test(file) || (!existing && existsSync(`${out}/${file}`))) continue;
-    await copyFile(`${base}/${file}`, `${out}/${file}`);
+    const to = `${out}/${file}`;
+    try {
+      await copyFile(`${base}/${file}`, to);
+    } catch (error) {
+      throw diskError(to, error);
+    }
   }
 }

@@ -17,7 +17,7 @@ export {
   refuse as existsSync,
   refuse as freemem,
   refuse as hostname,
-  refuse as mkdir,
+  refuse as makeFolder,
   refuse as open,
   refuse as openSync,
   refuse as readdir,

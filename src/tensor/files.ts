@@ -1,28 +1,32 @@
 // Files of a folder: written whole or not at all, and read with errors that name them. Node only.
-import { FormatError, LowrankError } from "../gpu/errors.ts";
+import { DiskError, FormatError } from "../gpu/errors.ts";
 import { parseJson } from "./json.ts";
 
 let written = 0;
 
 /**
  * Writes to a temporary name in the same folder and renames. Makes the folder if need be.
- * @throws LowrankError where the disk refuses, such as a full one; a file that was there is as before
+ * @throws DiskError where the disk refuses, such as a full one; a file that was there is as before
  */
 export async function writeFileSafely(path: string, content: string | Uint8Array): Promise<void> {
   const bytes = typeof content === "string" ? new TextEncoder().encode(content) : content;
   await writeFileWith(path, (write) => write(bytes));
 }
 
-/** The same for content that comes in parts. */
+/**
+ * The same for content that comes in parts.
+ * @param bytes  length of them all, where it is known: a full disk is told it
+ */
 export async function writeFileWith(
   path: string,
   produce: (write: (part: Uint8Array) => Promise<void>) => Promise<void>,
+  bytes?: number,
 ): Promise<void> {
-  const { dirname, mkdir, open, rename, rm } = await import("./disk.node.ts");
+  const { dirname, makeFolder, open, rename, rm } = await import("./disk.node.ts");
   written += 1;
   const temporary = `${path}.${process.pid}.${written}.tmp`; // two writers at once must not meet
   try {
-    await mkdir(dirname(path), { recursive: true });
+    await makeFolder(dirname(path));
     const file = await open(temporary, "w");
     try {
       await produce((part) => file.writeFile(part));
@@ -32,21 +36,31 @@ export async function writeFileWith(
     }
     await rename(temporary, path);
   } catch (error) {
-    await rm(temporary, { force: true });
-    throw isOfDisk(error) ? refusedBy(path, error) : error;
+    await rm(temporary, { force: true }).catch(() => {}); // where a file stands in the folder's place
+    throw diskError(path, error, bytes);
   }
 }
 
-const isOfDisk = (error: unknown): error is Error => error instanceof Error && "syscall" in error;
-
-function refusedBy(path: string, { message }: Error): LowrankError {
-  return new LowrankError({
+/**
+ * What is thrown where the disk refuses to write: a DiskError that names the file. Any other error stays as it is.
+ * @param bytes  what was to be written, where it is known
+ */
+export function diskError(path: string, error: unknown, bytes?: number): unknown {
+  if (!(error instanceof Error && "syscall" in error)) return error;
+  const isFull = "code" in error && (error.code === "ENOSPC" || error.code === "EDQUOT");
+  const needed = isFull && bytes !== undefined ? `It needs ${bytes.toLocaleString("en-US")} bytes. ` : ""; // biome-ignore format: one line
+  return new DiskError({
     op: "files",
     arg: path,
     expected: "a file that can be written",
-    got: message.replace(/, \w+( '.*)?$/s, ""), // "ENOSPC: no space left on device, write"
-    hint: "What was there is as before.",
+    got: reasonOf(error),
+    hint: `${needed}What was there is as before.`,
   });
+}
+
+/** Why the disk refused: `ENOSPC: no space left on device`. */
+export function reasonOf({ message }: Error): string {
+  return message.replace(/, \w+( '.*)?$/s, "");
 }
 
 /** The JSON object in a file. Throws FormatError where there is none. */

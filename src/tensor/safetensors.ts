@@ -177,7 +177,7 @@ export function readSafetensors(
 export function writeHeader(
   tensors: ReadonlyMap<string, { dtype: FileType; shape: Shape }>,
   metadata: Record<string, string> = {},
-): { header: Uint8Array; order: string[] } {
+): { header: Uint8Array; order: string[]; bytes: number } {
   // Wide types first, so that every tensor is aligned to its type; then by name, as the format's own
   // library orders them.
   const order = [...tensors.keys()].sort((a, b) => {
@@ -199,5 +199,5 @@ export function writeHeader(
   const header = new Uint8Array(8 + padded).fill(0x20);
   new DataView(header.buffer).setBigUint64(0, BigInt(padded), true);
   header.set(json, 8);
-  return { header, order };
+  return { header, order, bytes: header.length + at };
 }

@@ -258,11 +258,12 @@ export async function writeSafetensors(
   parts: ReadonlyMap<string, Part>,
   metadata: Record<string, string> = {},
 ): Promise<void> {
-  const { header, order } = writeHeader(parts, metadata);
-  await writeFileWith(path, async (write) => {
+  const { header, order, bytes } = writeHeader(parts, metadata);
+  const produce = async (write: (part: Uint8Array) => Promise<void>) => {
     await write(header);
     for (const name of order) await write(await parts.get(name)!.bytes());
-  });
+  };
+  await writeFileWith(path, produce, bytes);
 }
 
 /**

@@ -1,6 +1,6 @@
 // FolderLock: one process at a time works in a folder. Node only.
 import { ValueError } from "../gpu/errors.ts";
-import { writeFileSafely } from "../tensor/files.ts";
+import { diskError, reasonOf, writeFileSafely } from "../tensor/files.ts";
 
 /** Who holds a lock. */
 interface Holder {
@@ -27,11 +27,12 @@ export class FolderLock {
    * Takes the folder, which is made if need be.
    * @param op  who asks, for messages
    * @param arg  the argument that names the folder
-   * @throws ValueError where a process that lives, or one on another host, has it
+   * @throws ValueError where a process that lives, or one on another host, has it, and where it cannot be made;
+   *   DiskError where the disk refuses the lock
    */
   static async take(op: string, arg: string, folder: string): Promise<FolderLock> {
     const disk = await import("../tensor/disk.node.ts");
-    await disk.mkdir(folder, { recursive: true });
+    await makeFolder(disk, op, arg, folder);
     const path = `${folder}/lock`;
     const { pid } = process;
     const since = new Date().toISOString();
@@ -49,16 +50,31 @@ export class FolderLock {
   }
 }
 
+async function makeFolder(disk: Disk, op: string, arg: string, folder: string): Promise<void> {
+  try {
+    await disk.makeFolder(folder);
+  } catch (error) {
+    const got = `${folder}: ${reasonOf(error as Error)}`;
+    throw new ValueError({ op, arg, expected: "a folder that can be written", got });
+  }
+}
+
 /** Writes a file that must not be there yet. */
 async function created(disk: Disk, path: string, text: string): Promise<boolean> {
   try {
     const file = await disk.open(path, "wx");
-    await file.writeFile(text);
-    await file.close();
+    try {
+      await file.writeFile(text);
+    } catch (error) {
+      await disk.rm(path, { force: true }); // an empty lock would keep everybody out
+      throw error;
+    } finally {
+      await file.close();
+    }
     return true;
   } catch (error) {
     if ((error as { code?: string }).code === "EEXIST") return false;
-    throw error;
+    throw diskError(path, error);
   }
 }
 

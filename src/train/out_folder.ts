@@ -1,8 +1,9 @@
 // A folder that appears whole: checked before anything is done, and put in place at the end.
-import { existsSync, readdirSync, statSync } from "node:fs";
+import { accessSync, constants, existsSync, readdirSync, statSync } from "node:fs";
 import { rename, rm } from "node:fs/promises";
-import { relative, resolve } from "node:path";
+import { dirname, relative, resolve } from "node:path";
 import { ValueError } from "../gpu/errors.ts";
+import { diskError, reasonOf } from "../tensor/files.ts";
 
 /**
  * Throws ValueError unless a folder may be written.
@@ -21,6 +22,7 @@ export function checkOut(
   };
   const clash = sources.find((source) => holds(out, source) || holds(source, out));
   if (clash !== undefined) refuse(`apart from ${clash}, which is read`, out);
+  checkAbove(op, out);
   if (!existsSync(out)) return;
   if (!statSync(out).isDirectory()) refuse("a folder, or nothing yet", `the file ${out}`);
   const entries = readdirSync(out);
@@ -29,6 +31,18 @@ export function checkOut(
     refuse("an empty folder, or nothing yet", out, "Choose another, or overwrite it.");
   if (entries.includes("config.json")) return;
   refuse("the folder of a model, to be overwritten", `${out}, which has no config.json`);
+}
+
+/** Throws ValueError unless a folder can be made there: what is nearest above it is a folder that can be written. */
+function checkAbove(op: string, out: string): void {
+  let above = dirname(resolve(out));
+  try {
+    while (!existsSync(above)) above = dirname(above);
+    accessSync(`${above}/`, constants.W_OK);
+  } catch (error) {
+    const got = `${out}: ${reasonOf(error as Error)}`;
+    throw new ValueError({ op, arg: "out", expected: "in a folder that can be written", got });
+  }
 }
 
 /** Whether one folder is the other or lies above it. */
@@ -53,14 +67,14 @@ export async function swapIn(
 ): Promise<void> {
   checkOut(op, out, [], overwrite); // somebody may have been there meanwhile
   const to = bare(out);
-  if (!existsSync(to)) return rename(finished, to);
-  const old = `${to}.old-${process.pid}`;
-  await rename(to, old);
+  const old = existsSync(to) ? `${to}.old-${process.pid}` : null;
   try {
+    if (old) await rename(to, old);
     await rename(finished, to);
   } catch (error) {
-    await rename(old, to);
-    throw error;
+    if (old && !existsSync(to)) await rename(old, to);
+    throw diskError(to, error);
   }
+  if (!old) return;
   await rm(old, { recursive: true, force: true });
 }

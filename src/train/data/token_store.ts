@@ -1,5 +1,5 @@
 // Token stores: where the tokens of a data set are kept, a word each: 2 · id + whether it is learnt.
-import { LowrankError } from "../../gpu/errors.ts";
+import { DiskError } from "../../gpu/errors.ts";
 
 /** Words behind one another, read by their place. */
 export interface TokenStore {
@@ -63,14 +63,14 @@ export class FileTokens implements TokenStore {
   /**
    * An empty store.
    * @param folder  on the disk that is to hold the tokens; made if need be
-   * @throws LowrankError where no file can be made there
+   * @throws DiskError where no file can be made there
    */
   static async open(folder: string): Promise<FileTokens> {
     const disk = await import("../../tensor/disk.node.ts");
     opened += 1;
     const path = `${folder}/tokens.${process.pid}.${opened}.tmp`;
     try {
-      await disk.mkdir(folder, { recursive: true });
+      await disk.makeFolder(folder);
       const file = disk.openSync(path, "wx+");
       await disk.rm(path);
       return new FileTokens(folder, disk, file);
@@ -83,7 +83,7 @@ export class FileTokens implements TokenStore {
     return this.#written + this.#filled;
   }
 
-  /** @throws LowrankError where the disk is full */
+  /** @throws DiskError where the disk is full */
   push(words: Uint32Array): void {
     for (let at = 0; at < words.length; ) {
       const n = Math.min(words.length - at, BUFFER_WORDS - this.#filled);
@@ -138,7 +138,7 @@ export class FileTokens implements TokenStore {
 const bytesOf = (words: Uint32Array) =>
   new Uint8Array(words.buffer, words.byteOffset, words.byteLength);
 
-function refused(folder: string, error: Error): LowrankError {
+function refused(folder: string, error: Error): DiskError {
   const expected = "a folder on a disk with room for 4 bytes per token";
-  return new LowrankError({ op: "data", arg: `spill, ${folder},`, expected, got: error.message });
+  return new DiskError({ op: "data", arg: `spill, ${folder},`, expected, got: error.message });
 }

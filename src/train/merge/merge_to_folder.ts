@@ -98,7 +98,7 @@ export async function mergeToFolder(
     await swapIn(op, temporary, out, overwrite);
     return certificate;
   } catch (error) {
-    await rm(temporary, { recursive: true, force: true });
+    await rm(temporary, { recursive: true, force: true }).catch(() => {}); // the first error counts
     throw error;
   }
 }

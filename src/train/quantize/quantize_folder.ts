@@ -70,7 +70,7 @@ export async function quantizeFolder(
     await swapIn(op, temporary, out, overwrite);
     return report;
   } catch (error) {
-    await rm(temporary, { recursive: true, force: true });
+    await rm(temporary, { recursive: true, force: true }).catch(() => {}); // the first error counts
     throw error;
   }
 }

@@ -1,6 +1,13 @@
 // metrics.jsonl: a line per event of a run. A run that goes on writes on, with each step once.
-import { appendFileSync, existsSync, readFileSync, renameSync, writeFileSync } from "node:fs";
-import { writeFileSafely } from "../../tensor/files.ts";
+import {
+  appendFileSync,
+  existsSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
+import { diskError, writeFileSafely } from "../../tensor/files.ts";
 import type { FitProgress } from "../fit_options.ts";
 import { jsonObjectOf } from "../json_lines.ts";
 
@@ -36,8 +43,13 @@ export class MetricsFile {
     const kept = this.before.filter((event) => (event.step ?? 0) <= step);
     this.before = null;
     const temporary = `${this.path}.${process.pid}.tmp`;
-    writeFileSync(temporary, kept.map((event) => `${JSON.stringify(event)}\n`).join(""));
-    renameSync(temporary, this.path);
+    try {
+      writeFileSync(temporary, kept.map((event) => `${JSON.stringify(event)}\n`).join(""));
+      renameSync(temporary, this.path);
+    } catch (error) {
+      rmSync(temporary, { force: true });
+      throw diskError(this.path, error);
+    }
     for (const event of kept) this.seen.add(nameOf(event));
   }
 
@@ -46,9 +58,13 @@ export class MetricsFile {
     return this.seen.has(nameOf({ kind, step }));
   }
 
-  /** Adds a line. */
+  /** Adds a line. Throws DiskError where the disk refuses. */
   add(event: MetricsEvent): void {
-    appendFileSync(this.path, `${JSON.stringify(event)}\n`);
+    try {
+      appendFileSync(this.path, `${JSON.stringify(event)}\n`);
+    } catch (error) {
+      throw diskError(this.path, error);
+    }
     this.seen.add(nameOf(event));
   }
 }

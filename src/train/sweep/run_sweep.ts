@@ -12,7 +12,7 @@ import { resultFile, writeTrial } from "./collect.ts";
 import { type ExportKind, exported, exportFile, startOf } from "./export.ts";
 import { overSeeds } from "./ranking.ts";
 import { holds, type Settings, type Space, type Value } from "./space.ts";
-import { lineOf, openTasks, type SweepOptions, type SweepResult, sweep } from "./sweep.ts";
+import { endsAll, lineOf, openTasks, type SweepOptions, type SweepResult, sweep } from "./sweep.ts";
 import {
   everyValue,
   planSweep,
@@ -112,6 +112,7 @@ export async function runTrial(
       if (line.budget === task.steps) return line;
     }
     const [result] = await options.run([task]);
+    if (endsAll(result!)) throw result;
     if (!(result instanceof Error) && result!.stopped === "aborted") return null;
     const line = lineOf(options, task, result!, 0);
     await writeTrial(options.folder, line);

@@ -1,6 +1,6 @@
 // sweep: asks a search for trials, has them run, and writes down what came of them.
 import { isDeepStrictEqual } from "node:util";
-import { DeviceError, ValueError } from "../../gpu/errors.ts";
+import { DeviceError, DiskError, type LowrankError, ValueError } from "../../gpu/errors.ts";
 import { fileExists, readJson, writeFileSafely } from "../../tensor/files.ts";
 import { ConfigError } from "../recipe/config_error.ts";
 import { Playback } from "./playback.ts";
@@ -66,10 +66,10 @@ export interface SweepResult {
 
 /**
  * Runs a sweep, or goes on with the one in the folder: finished trials are not run again, and the others
- * are those that would have come. A trial that fails is written down with its error; the loss of the device ends
- * the sweep.
+ * are those that would have come. A trial that fails is written down with its error; the loss of the device and a
+ * full disk end the sweep.
  * @throws ValueError where the space or an option is out of range, ConfigError where the folder is of another
- *   sweep, and nothing is written then; DeviceError where the device was lost
+ *   sweep, and nothing is written then; DeviceError where the device was lost, DiskError where the disk refuses
  */
 export async function sweep(options: SweepOptions): Promise<SweepResult> {
   const { sideBySide = 1, signal } = options;
@@ -193,7 +193,7 @@ async function linesOf(options: SweepOptions, tasks: readonly Task[]): Promise<T
   const began = performance.now();
   const failed = (error: unknown) => tasks.map(() => error as Error);
   const results = await options.run(tasks).catch(failed);
-  const lost = results.find(isLoss);
+  const lost = results.find(endsAll);
   if (lost) throw lost; // no trial's fault: each is gone on with another time
   const seconds = (performance.now() - began) / 1000 / tasks.length;
   return tasks.flatMap((task, i) => {
@@ -203,8 +203,10 @@ async function linesOf(options: SweepOptions, tasks: readonly Task[]): Promise<T
   });
 }
 
-function isLoss(result: TrialResult | Error): result is DeviceError {
-  return result instanceof DeviceError && result.arg === "the device";
+/** Whether what a trial threw is no fault of its own, and would end every other trial too. */
+export function endsAll(result: TrialResult | Error): result is LowrankError {
+  const isLoss = result instanceof DeviceError && result.arg === "the device";
+  return isLoss || result instanceof DiskError;
 }
 
 /** The line of a trial that ended. */

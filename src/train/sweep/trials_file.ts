@@ -1,7 +1,9 @@
 // trials.jsonl: one line for each finished trial, and of ASHA for each rung that a trial has reached.
-import { mkdir, open, readFile, truncate } from "node:fs/promises";
+import { open, readFile, truncate } from "node:fs/promises";
 import { dirname } from "node:path";
 import { FormatError } from "../../gpu/errors.ts";
+import { makeFolder } from "../../tensor/disk.node.ts";
+import { diskError } from "../../tensor/files.ts";
 import type { Job, Outcome } from "./search.ts";
 import type { Settings } from "./space.ts";
 
@@ -62,15 +64,19 @@ export class TrialsFile {
     return new TrialsFile(path, lines);
   }
 
-  /** Adds a line, and waits until it is on the disk. */
+  /** Adds a line, and waits until it is on the disk. Throws DiskError where that refuses. */
   async append(line: TrialLine): Promise<void> {
-    await mkdir(dirname(this.path), { recursive: true });
-    const file = await open(this.path, "a");
     try {
-      await file.writeFile(`${JSON.stringify(line)}\n`);
-      await file.sync();
-    } finally {
-      await file.close();
+      await makeFolder(dirname(this.path));
+      const file = await open(this.path, "a");
+      try {
+        await file.writeFile(`${JSON.stringify(line)}\n`);
+        await file.sync();
+      } finally {
+        await file.close();
+      }
+    } catch (error) {
+      throw diskError(this.path, error);
     }
     this.lines.push(line);
   }

@@ -11,7 +11,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "uvu";
 import { equal, is, ok } from "uvu/assert";
-import { DeviceError } from "../../../src/gpu/errors.ts";
+import { DeviceError, DiskError } from "../../../src/gpu/errors.ts";
 import { lastLines, overSeeds, ranking } from "../../../src/train/sweep/ranking.ts";
 import { SEARCHES } from "../../../src/train/sweep/searches.ts";
 import { openTasks, type SweepOptions, sweep, type Task } from "../../../src/train/sweep/sweep.ts";
@@ -155,6 +155,16 @@ test("the loss of the device is no trial's failure: it ends the sweep, which goe
   const { lines } = await sweep(optionsOf(folder, { onProgress }));
   ok(lines.length === 6 && lines.every(({ stopped }) => stopped === "steps"));
   equal([seen[0], seen.at(-1)], [[2, 6], [6, 6]]); // biome-ignore format: one line
+});
+
+test("a full disk ends the sweep and is no trial's failure: it goes on when there is room", async () => {
+  const folder = newFolder();
+  const facts = { op: "files", arg: "last.safetensors", expected: "a file", got: "ENOSPC" };
+  const run: SweepOptions["run"] = async (tasks) =>
+    tasks.map((task) => (task.trial < 2 ? resultOf(task) : new DiskError(facts)));
+  await refusedLater(() => sweep(optionsOf(folder, { run })), "DiskError", "ENOSPC");
+  const { lines } = await sweep(optionsOf(folder));
+  ok(lines.length === 6 && lines.every(({ stopped }) => stopped === "steps"));
 });
 
 test("Ctrl-C: a trial that was broken off is not written down; the next call goes on with it", async () => {
