@@ -85,7 +85,7 @@ export async function readJson(path: string): Promise<Record<string, unknown>> {
     op: "readJson",
     arg: path,
     expected: "a JSON object",
-    got: typeof value,
+    got: Array.isArray(value) ? "a list" : value === null ? "null" : typeof value,
   });
 }
 

@@ -102,6 +102,8 @@ export interface CheckpointOptions {
    * with the same bits as one without a break.
    */
   resume?: boolean | "if-present";
+  /** Called when the folder is open, and what is there is found to be of this run: before, nothing may be changed. */
+  onOpen?: () => Promise<void>;
 }
 
 export interface FitProgress {

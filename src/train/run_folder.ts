@@ -43,6 +43,7 @@ export class RunFolder {
       const identity = await identityOf(seat, options, settings, state);
       const opened = new RunFolder(folder, lock, state, identity);
       await opened.begin(options.checkpoint!);
+      await options.checkpoint!.onOpen?.();
       return opened;
     } catch (error) {
       await lock.release();

@@ -2,6 +2,7 @@
 import { existsSync } from "node:fs";
 import { readdir, stat } from "node:fs/promises";
 import { gpu } from "../../gpu/device.ts";
+import { FormatError } from "../../gpu/errors.ts";
 import { MEMORY_CATEGORIES, type MemoryCategory } from "../../gpu/memory.ts";
 import { readJson, writeFileSafely } from "../../tensor/files.ts";
 import type { LoadCounts } from "../data/load.ts";
@@ -72,10 +73,21 @@ export async function writeRun(summary: RunSummary): Promise<void> {
   await writeFileSafely(`${summary.folder}/${FILE}`, `${JSON.stringify(summary, null, 2)}\n`);
 }
 
-/** The run of a folder, or null where there is none. */
+/**
+ * The run of a folder, or null where there is none.
+ * @throws FormatError for a file that is damaged, of another version, or no run's
+ */
 export async function readRun(folder: string): Promise<RunSummary | null> {
-  if (!existsSync(`${folder}/${FILE}`)) return null;
-  return (await readJson(`${folder}/${FILE}`)) as unknown as RunSummary;
+  const path = `${folder}/${FILE}`;
+  if (!existsSync(path)) return null;
+  const json = await readJson(path);
+  const { format, config } = json;
+  const refuse = (expected: string, got: string) => {
+    throw new FormatError({ op: "run", arg: path, expected, got });
+  };
+  if (typeof config !== "object" || config === null) refuse("the record of a run", "no config");
+  if (format !== 1) refuse("of format 1", `${format}, which another version of lowrank wrote`);
+  return json as unknown as RunSummary;
 }
 
 /** The peak since the last `resetPeak()`, or that of an earlier call where it was higher. */

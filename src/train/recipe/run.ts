@@ -1,4 +1,5 @@
 // Run: one training run in its parts, and its folder.
+import { existsSync } from "node:fs";
 import { gpu } from "../../gpu/device.ts";
 import type { Profile } from "../../kernels/profile.ts";
 import type { CausalLM } from "../../nn/causal_lm.ts";
@@ -63,6 +64,13 @@ export interface Before {
   heldOut: HeldOutBefore;
 }
 
+/** What losses and a rate that were found before the first step depend on. */
+function baseFacts(config: PlannedConfig): string {
+  const { model, tokenizer, base_dtype, data, method, lora, seed, training } = config;
+  const { batch, eval_rows } = training;
+  return JSON.stringify([model, tokenizer, base_dtype, data, method, lora, seed, batch, eval_rows]);
+}
+
 /** One run with everything checked and loaded, in its parts: before, start, fit, finish. */
 export class Run {
   private summary!: RunSummary;
@@ -107,7 +115,10 @@ export class Run {
   /** What the base is before it is changed, and what an earlier call of the run left. */
   async before(): Promise<Before> {
     const { config, hooks, model } = this;
-    const earlier = config.resume === false ? null : await readRun(config.output);
+    const found = config.resume === false ? null : await readRun(config.output);
+    // A run that was killed before its first checkpoint begins anew; what it found before is good for itself alone.
+    const goesOn = existsSync(`${this.checkpointFolder}/last.safetensors`);
+    const earlier = found && (goesOn || baseFacts(found.config) === baseFacts(config)) ? found : null; // biome-ignore format: one line
     if (config.data.replay?.self) hooks.onPhase?.("writing texts to replay");
     this.data = await withSelfReplay(config, this.data, model, hooks.signal);
     const heldOut = await this.heldOutBefore(earlier);
@@ -125,7 +136,8 @@ export class Run {
     this.metrics = await MetricsFile.open(`${config.output}/metrics.jsonl`, earlier !== null);
     this.summary = { ...this.atStart(count(), heldOut, earlier), ...rated };
     this.summary.notes.push(...notes);
-    await writeRun(this.summary);
+    // The record of a run that goes on stays until its checkpoint is found to be of this run.
+    if (!earlier || config.training.checkpoint_every === 0) await writeRun(this.summary);
     hooks.onStart?.(this.summary);
     gpu("trainRun").resetPeak();
   }
@@ -209,12 +221,16 @@ export class Run {
     };
   }
 
+  private get checkpointFolder(): string {
+    return `${this.config.output}/checkpoint`;
+  }
+
   private checkpoint(every: number): NonNullable<FitOptions["checkpoint"]> {
-    const { output, resume } = this.config;
-    // A run that was killed before its first checkpoint begins anew.
+    const { resume } = this.config;
     return {
-      folder: `${output}/checkpoint`,
+      folder: this.checkpointFolder,
       every,
+      onOpen: () => writeRun(this.summary),
       resume: resume === false ? false : "if-present",
     };
   }

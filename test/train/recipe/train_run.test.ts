@@ -246,7 +246,32 @@ gpuTest(
       /config: output must be a folder without a run, got .*--resume/,
     );
     const other = tinyConfig(folder, { training: { steps: 2 }, resume: true });
+    const files = ["run.json", "metrics.jsonl", "checkpoint/last.safetensors"];
+    const bytes = () => files.map((file) => readFileSync(`${folder}/run/${file}`, "latin1"));
+    const before = bytes();
     await rejects(trainRun(other), "FormatError", "steps");
+    equal(bytes(), before, "nothing was changed");
+    const record = `${folder}/run/run.json`;
+    for (const [text, expected] of [
+      [
+        before[0]!.replace('"format": 1', '"format": 9'),
+        "of format 1, got 9, which another version",
+      ],
+      ["{}", "the record of a run, got no config"],
+      ["[1]", "a JSON object, got a list"],
+    ] as const) {
+      writeFileSync(record, text);
+      const same = tinyConfig(folder, { training: { steps: 1 }, resume: true });
+      await rejects(trainRun(same), "FormatError", `${record} must be ${expected}`);
+      equal(readFileSync(record, "latin1"), text);
+    }
+    // Killed before its first checkpoint, and then with another base: nothing of the record is taken over.
+    rmSync(`${folder}/run/checkpoint`, { recursive: true });
+    const odd = { ...JSON.parse(before[0]!), valid: { before: 99, after: null, best: null } };
+    writeFileSync(record, JSON.stringify(odd));
+    const anew = { base_dtype: "f16", resume: "if-present" } as const;
+    const { valid } = await trainRun(tinyConfig(folder, { training: { steps: 1 }, ...anew }));
+    ok(valid!.before < 20, "what another configuration found before is not taken over");
   }),
 );
 
