@@ -17,6 +17,7 @@ import {
   ARMS,
   type Arm,
   type BestRate,
+  DOMAINS,
   type Domain,
   type Experiment,
   experiments,
@@ -25,6 +26,7 @@ import {
   tuningId,
 } from "./experiments.ts";
 import { type Latency, latencyOf } from "./latency.ts";
+import { chosenVariant, variantExperiments, variantTuning } from "./near.ts";
 import { drawAll } from "./pictures.ts";
 import { type Result, resultOf } from "./result.ts";
 import { tables } from "./tables.ts";
@@ -34,8 +36,9 @@ const RUNS = join(root, "out/study");
 const BASE = join(import.meta.dirname, "base");
 const DOCS = join(root, "docs/study");
 const RESULTS = join(DOCS, "results.json");
-/** On the small text, rates this close to the best in nats get these seeds too before one is chosen. */
-const [NOISE, MORE_SEEDS] = [0.02, [4, 5]];
+/** Rates this close to the best, in nats, get more seeds before one is chosen. */
+const NOISE: Readonly<Record<Domain, number>> = { near: 0.005, far: 0, small: 0.02 };
+const MORE_SEEDS = [4, 5];
 
 const { values } = parseArgs({
   options: {
@@ -95,35 +98,45 @@ async function runAll(list: readonly Experiment[]): Promise<void> {
   }
 }
 
-/** What was reached at a rate on the text that is tuned on: the mean of the seeds that were tried. */
-function tuned(domain: Domain, arm: Arm, lr: number): number {
-  const seeds = [0, ...MORE_SEEDS].flatMap(
+/** Losses on the text that is tuned on, of the seeds that were tried at a rate. */
+function tuned(domain: Domain, arm: Arm, lr: number): number[] {
+  return [0, ...MORE_SEEDS].flatMap(
     (seed) => results.get(tuningId(domain, arm, lr, seed))?.valid.after ?? [],
   );
-  return seeds.reduce((a, b) => a + b, 0) / seeds.length;
 }
 
-/** The rate with the lowest loss on the text that is tuned on. */
-const best: BestRate = (domain, arm) =>
-  ratesOf(domain, arm).reduce((a, b) => (tuned(domain, arm, b) < tuned(domain, arm, a) ? b : a));
+/** The rate of the lowest mean loss on the text that is tuned on, of those that were tried with most seeds. */
+const best: BestRate = (domain, arm) => {
+  const rates = ratesOf(domain, arm);
+  const losses = rates.map((lr) => tuned(domain, arm, lr));
+  const most = Math.max(...losses.map(({ length }) => length));
+  const sums = losses.map((seeds) =>
+    seeds.length < most ? Number.POSITIVE_INFINITY : seeds.reduce((a, b) => a + b, 0),
+  );
+  return rates[sums.indexOf(Math.min(...sums))]!;
+};
 
-/** Whether a rate on the small text is within the noise of one seed of the best. */
-function isClose(lr: number, arm: Arm): boolean {
-  return tuned("small", arm, lr) < tuned("small", arm, best("small", arm)) + NOISE;
+/** The rates that are within the noise of one seed of the best. */
+function closeRates(domain: Domain, arm: Arm): readonly number[] {
+  const loss = (lr: number) =>
+    results.get(tuningId(domain, arm, lr))?.valid.after ?? Number.POSITIVE_INFINITY;
+  const least = Math.min(...ratesOf(domain, arm).map(loss));
+  return ratesOf(domain, arm).filter((lr) => loss(lr) < least + NOISE[domain]);
 }
 
-await runAll(tuning(paths));
-const close = ARMS.flatMap((arm) =>
-  ratesOf("small", arm).flatMap((lr) => (isClose(lr, arm) ? [{ arm, lr }] : [])),
+await runAll([...tuning(paths), ...variantTuning(paths)]);
+const close = DOMAINS.flatMap((domain) =>
+  ARMS.flatMap((arm) => closeRates(domain, arm).map((lr) => ({ domain, arm, lr }))),
 );
 for (const seed of MORE_SEEDS) {
-  const ids = new Set(close.map(({ arm, lr }) => tuningId("small", arm, lr, seed)));
+  const ids = new Set(close.map(({ domain, arm, lr }) => tuningId(domain, arm, lr, seed)));
   await runAll(tuning(paths, seed).filter(({ id }) => ids.has(id)));
 }
-await runAll(experiments(paths, best));
-const adapter = join(RUNS, "runs/main/far-lora-1/adapter");
+const chosen = { all: chosenVariant(results, "all"), mlp: chosenVariant(results, "mlp") };
+await runAll([...variantExperiments(paths, chosen), ...experiments(paths, best)]);
+const adapter = join(RUNS, "runs/main/near-lora-1/adapter");
 if (values.latency || (!latency && existsSync(adapter))) {
-  latency = await latencyOf(BASE, adapter, paths.code.test);
+  latency = await latencyOf(BASE, adapter, paths.novel.test);
   await save();
 }
 await drawAll(results, DOCS);

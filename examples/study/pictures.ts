@@ -87,6 +87,7 @@ function rates(results: Results): TopLevelSpec {
 function frontier(results: Results): TopLevelSpec {
   const named: readonly [string, string, Domain][] = [
     ["main/near-lora", "LoRA r 8", "near"],
+    ["near/mlp", "LoRA+, MLP alone", "near"],
     ["main/near-full", "full", "near"],
     ["main/far-lora", "LoRA r 8", "far"],
     ["main/far-full", "full", "far"],
@@ -165,7 +166,7 @@ function rank(results: Results): TopLevelSpec {
 function sensitivity(results: Results): TopLevelSpec {
   const values = [4, 16, 64].flatMap((alpha) =>
     RATES.lora.map((lr) => {
-      const id = alpha === 16 ? `tune/near-lora-${lr}` : `sensitivity/alpha-${alpha}-lr-${lr}`;
+      const id = `sensitivity/alpha-${alpha}-lr-${lr}`;
       return { alpha, lr, loss: results.get(id)?.valid.after };
     }),
   );

@@ -1,4 +1,6 @@
 // The study's tables: means of the seeds, and how far the seeds lie apart.
+import { ARMS, ratesOf, tuningId } from "./experiments.ts";
+import { chosenVariant, type Layers, VARIANTS, variantId } from "./near.ts";
 import type { Change, Result } from "./result.ts";
 
 type Results = ReadonlyMap<string, Result>;
@@ -10,6 +12,7 @@ export interface Study {
 /** A table under each of the names that docs/study/README.md has marks for. */
 export function tables({ results, latency }: Study): Record<string, string> {
   const group = (rows: readonly [string, string][]) => changes(results, rows);
+  const chosen = (layers: Layers) => VARIANTS[chosenVariant(results, layers).name]!.title;
   return {
     main: group([
       ["other prose, LoRA r 8", "main/near-lora"],
@@ -17,8 +20,16 @@ export function tables({ results, latency }: Study): Record<string, string> {
       ["code, LoRA r 8", "main/far-lora"],
       ["code, full", "main/far-full"],
     ]),
+    nearer: group([
+      ["LoRA r 8", "main/near-lora"],
+      [chosen("all"), "near/all"],
+      [chosen("mlp"), "near/mlp"],
+      ["full", "main/near-full"],
+    ]),
+    tried: triedTable(results),
     longer: group([
       ["other prose, LoRA r 8", "long/near-lora"],
+      [`other prose, ${chosen("mlp")}`, "near/long"],
       ["other prose, full", "long/near-full"],
       ["code, LoRA r 8", "close/long"],
     ]),
@@ -103,6 +114,35 @@ function changes(results: Results, named: readonly [string, string][]): string {
   });
   const head = ["", "trained", "rate", "loss on the new text", "its fall", "forgotten"];
   return table(head, rows);
+}
+
+/** Variants on other prose by the loss on the text that is tuned on, beside both arms, each at its best rate there. */
+function triedTable(results: Results): string {
+  const arms = ARMS.map((arm) => ({
+    title: arm === "lora" ? "LoRA r 8" : "full",
+    ids: ratesOf("near", arm).map((lr) => tuningId("near", arm, lr)),
+  }));
+  const variants = Object.entries(VARIANTS).map(([name, { title, rates }]) => ({
+    title,
+    ids: rates.map((lr) => variantId({ name, lr })),
+  }));
+  const rows = [...arms, ...variants].flatMap(({ title, ids }) => {
+    const runs = ids.flatMap((id) => results.get(id) ?? []);
+    if (runs.length === 0) return [];
+    return { title, runs, best: runs.reduce((a, b) => (b.valid.after < a.valid.after ? b : a)) };
+  });
+  const fall = ({ valid }: Result) => valid.before - valid.after;
+  const full = rows.find(({ title }) => title === "full");
+  rows.sort((a, b) => a.best.valid.after - b.best.valid.after);
+  const cells = rows.map(({ title, runs, best }) => [
+    title,
+    `${(100 * best.share).toFixed(1)} %`,
+    runs.map(({ lr }) => (lr === best.lr && runs.length > 1 ? `**${lr}**` : `${lr}`)).join(", "),
+    best.valid.after.toFixed(3),
+    full ? `${((100 * fall(best)) / fall(full.best)).toFixed(0)} %` : "",
+    (best.general.after - best.general.before).toFixed(3),
+  ]);
+  return table(["", "trained", "rates", "loss", "of full's fall", "forgotten"], cells);
 }
 
 function smallTable(results: Results): string {
