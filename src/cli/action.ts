@@ -29,12 +29,28 @@ export function examples(list: Readonly<Record<string, string>>): string {
   return `\nExamples:\n${lines.join("\n\n")}`;
 }
 
-/** Reads a number of the command line: `.option("--lr <number>", "…", number("--lr"))`. */
-export function number(flag: string): (text: string) => number {
+/** Which numbers a flag takes, in words. */
+export const RANGES = {
+  "a number": () => true,
+  "a positive integer": (x: number) => Number.isSafeInteger(x) && x > 0,
+  "an integer of at least 0": (x: number) => Number.isSafeInteger(x) && x >= 0,
+  "a number of at least 0": (x: number) => x >= 0 && x < Infinity,
+  "a number above 0": (x: number) => x > 0 && x < Infinity,
+  "a number between 0 and 1": (x: number) => x >= 0 && x <= 1,
+  "a number above 0 and at most 1": (x: number) => x > 0 && x <= 1,
+} as const;
+
+/** Reads a number of the command line: `.option("--seed <n>", "…", number("--seed", "a positive integer"))`. */
+export function number(
+  flag: string,
+  expected: keyof typeof RANGES = "a number",
+): (text: string) => number {
   return (text) => {
     const value = Number(text);
-    if (text.trim() !== "" && !Number.isNaN(value)) return value;
-    throw new UsageError({ op: "lowrank", arg: flag, expected: "a number", got: `"${text}"` });
+    const isNumber = text.trim() !== "" && !Number.isNaN(value);
+    if (isNumber && RANGES[expected](value)) return value;
+    const got = isNumber ? text : `"${text}"`;
+    throw new UsageError({ op: "lowrank", arg: flag, expected, got });
   };
 }
 

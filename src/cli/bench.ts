@@ -43,9 +43,18 @@ export function addBench(program: Command): void {
     )
     .option("-m, --model <folder>", "folder of the model, or org/name of the hub")
     .option("--dtype <type>", `of the model: what its weights are held as: ${BASE_DTYPES.join(", ")}`, oneOf("--dtype", BASE_DTYPES), "auto") // biome-ignore format: one line
-    .option("--rank <r>", "of the adapter on all linear layers", number("--rank"), 16)
-    .option("--batch <n>", "rows of a training step", number("--batch"), 1)
-    .option("--length <n>", "tokens of a row (default: 64, or the context)", number("--length"))
+    .option(
+      "--rank <r>",
+      "of the adapter on all linear layers",
+      number("--rank", "a positive integer"),
+      16,
+    )
+    .option("--batch <n>", "rows of a training step", number("--batch", "a positive integer"), 1)
+    .option(
+      "--length <n>",
+      "tokens of a row (default: 64, or the context)",
+      number("--length", "a positive integer"),
+    )
     .option("--seconds <s>", "for each figure (default: 1, of a model 3)", number("--seconds"))
     .option("--quick", "of the device: smaller sizes, for slow ones")
     .option("--load-only", "of the model: loads it, and no more")

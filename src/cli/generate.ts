@@ -62,12 +62,12 @@ export function addGenerate(program: Command): void {
     .option("--raw", "with --interactive: a text that goes on, though there is a template")
     .option("--system <text>", "what the system is told first, in a chat")
     .option("--use <names>", "which adapters answer: one, or a,b for their sum, or base (default: the first)") // biome-ignore format: one line
-    .option("-n, --max-tokens <n>", "most tokens to add (default: 256)", number("--max-tokens"))
-    .option("--temperature <t>", "0: the likeliest token; else draws, the more surprising the higher", number("--temperature")) // biome-ignore format: one line
-    .option("--top-k <k>", "draws among the k likeliest tokens", number("--top-k"))
-    .option("--top-p <p>", "draws among the tokens that together hold this probability", number("--top-p")) // biome-ignore format: one line
-    .option("--min-p <p>", "draws among tokens at least this many times as likely as the likeliest", number("--min-p")) // biome-ignore format: one line
-    .option("--repetition-penalty <x>", "above 1: repeats less", number("--repetition-penalty"))
+    .option("-n, --max-tokens <n>", "most tokens to add (default: 256)", number("--max-tokens", "an integer of at least 0"))
+    .option("--temperature <t>", "0: the likeliest token; else draws, the more surprising the higher", number("--temperature", "a number of at least 0")) // biome-ignore format: one line
+    .option("--top-k <k>", "draws among the k likeliest tokens", number("--top-k", "a positive integer"))
+    .option("--top-p <p>", "draws among the tokens that together hold this probability", number("--top-p", "a number above 0 and at most 1")) // biome-ignore format: one line
+    .option("--min-p <p>", "draws among tokens at least this many times as likely as the likeliest", number("--min-p", "a number between 0 and 1")) // biome-ignore format: one line
+    .option("--repetition-penalty <x>", "above 1: repeats less", number("--repetition-penalty", "a number above 0"))
     .option("--seed <n>", "the same seed gives the same text (default: 0)", number("--seed"))
     .option("--stop <text>", "ends the text, and is not part of it; several times for several; \\n is a new line", collect) // biome-ignore format: one line
     .addHelpText("after", EXAMPLES)
@@ -86,7 +86,8 @@ async function generate(output: Output, options: Options): Promise<number> {
     if (options.use !== undefined) session.use(options.use);
     if ((options.chat || options.system) && !session.isChat && !options.interactive) {
       const expected = "absent, for the tokenizer has no chat template";
-      throw new UsageError({ op: "lowrank", arg: "--chat", expected, got: "it" });
+      const arg = options.chat ? "--chat" : "--system";
+      throw new UsageError({ op: "lowrank", arg, expected, got: "it" });
     }
     if (options.interactive) {
       if (process.stdin.isTTY) output.note(greeting(session, found.model));

@@ -56,7 +56,7 @@ export function addMerge(program: Command): void {
     .option("--dtype <type>", "what weights are written as: f32, f16, bf16 (default: as the base has them)", oneOf("--dtype", ["f32", "f16", "bf16"])) // biome-ignore format: one line
     .option("--combination <type>", `how several become one: ${COMBINATIONS.join(", ")} (default: cat, exactly their sum)`, oneOf("--combination", COMBINATIONS)) // biome-ignore format: one line
     .option("--density <share>", "of the types that prune: the share of values that stay", number("--density")) // biome-ignore format: one line
-    .option("--svd-rank <r>", "of svd and …_svd: the rank", number("--svd-rank"))
+    .option("--svd-rank <r>", "of svd and …_svd: the rank", number("--svd-rank", "a positive integer"))
     .option("--requantize", "of a quantised base: rounds the sum to its type again, and says how much of the adapter that lost") // biome-ignore format: one line
     .option("--stream", "one tensor after the other, in the memory of the largest; one adapter of weight 1") // biome-ignore format: one line
     .option("--no-certificate", "compares no logits, for which the models are loaded")

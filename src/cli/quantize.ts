@@ -61,7 +61,12 @@ export function addQuantize(program: Command): void {
     .option("--dtype <type>", `what weights are rounded to: ${QUANTIZED_TYPES.join(", ")}`, oneOf("--dtype", QUANTIZED_TYPES), "nf4") // biome-ignore format: one line
     .option("-d, --data <path>", "JSONL, text or a folder: the loss before and after is measured on it; several times for several", collect) // biome-ignore format: one line
     .option("--tokenizer <folder>", "folder with tokenizer.json, or bytes (default: the model's)")
-    .option("--limit <n>", "rows of the data at most; spread evenly over it", number("--limit"), 64)
+    .option(
+      "--limit <n>",
+      "rows of the data at most; spread evenly over it",
+      number("--limit", "a positive integer"),
+      64,
+    )
     .option("--overwrite", "replaces a model's folder that is there")
     .addHelpText("after", EXAMPLES)
     .action(action<Options>(quantize));

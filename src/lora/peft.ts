@@ -229,12 +229,15 @@ function misfit(
     : [`${name} is ${dtype}, expected F32, F16 or BF16`];
 }
 
+/** Problems that a message lists. */
+const SHOWN = 6;
+
 function refusal(folder: string, base: string | null, problems: readonly string[]): FormatError {
-  const shown = problems.slice(0, 20).join("; ");
-  const more = problems.length > 20 ? `; and ${problems.length - 20} more` : "";
-  const made = base ? ` It was made for ${base}.` : "";
+  const shown = problems.slice(0, SHOWN).join("; ");
+  const more = problems.length > SHOWN ? `; and ${problems.length - SHOWN} more` : "";
+  const made = base ? `, which was made for ${base},` : "";
   return new FormatError(
-    `loadAdapter: the adapter in ${folder} does not fit the model: ${shown}${more}.${made} Nothing was changed.`,
+    `loadAdapter: the adapter in ${folder}${made} does not fit the model: ${shown}${more}. Nothing was changed.`,
   );
 }
 

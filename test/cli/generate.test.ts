@@ -200,14 +200,18 @@ gpuTest("what is wrong: exit codes and messages, and nothing on stdout", () =>
       [[...m, "-i", "-p", "x"], 2, "--prompt must be absent with --interactive"],
       [[...m, "-i", "--json"], 2, "--json must be absent with --interactive"],
       [[...m, "-p", "x", "--use", "a"], 2, "--use must be given with --adapter"],
-      [[...m, "-p", "x", "--temperature", "hot"], 2, '--temperature must be a number, got "hot"'],
+      [[...m, "-p", "x", "--temperature", "hot"], 2, '--temperature must be a number of at least 0, got "hot"'], // biome-ignore format: one line
+      [[...m, "-p", "x", "--temperature", "-1"], 2, "--temperature must be a number of at least 0, got -1."], // biome-ignore format: one line
+      [[...m, "-p", "x", "-n", "1.5"], 2, "--max-tokens must be an integer of at least 0, got 1.5."],
+      [[...m, "-p", "x", "--top-p", "2"], 2, "--top-p must be a number above 0 and at most 1, got 2."], // biome-ignore format: one line
+      [[...m, "-p", "x", "--top-k", "0"], 2, "--top-k must be a positive integer, got 0."],
+      [[...m, "-p", "x", "--system", "s"], 2, "--system must be absent, for the tokenizer has no chat template"], // biome-ignore format: one line
       [[...m, "-p", "x", "--dtype", "f8"], 2, '--dtype must be one of auto, f32, f16, bf16, int8, nf4, got "f8"'], // biome-ignore format: one line
       [[...m, "-p", "x", "--chat"], 2, "--chat must be absent, for the tokenizer has no chat template"],
       [["generate", "-m", `${folder}/none`, "-p", "x"], 1, "which is not there"],
       [[...m, "-a", world.model, "-p", "x"], 1, "the adapter must be a folder with adapter_config.json"],
       [[...m, "-a", world.adapters.a!, "-p", "x", "--use", "b"], 1, "one of a, base, got b"],
       [[...m, "-p", "x".repeat(80)], 1, "of at most 48 tokens"],
-      [[...m, "-p", "x", "--top-p", "3"], 1, "topP must be in (0, 1], got 3"],
     ]; // biome-ignore format: as a table
     for (const [args, code, message] of calls) {
       const ended = await inProcess(args);

@@ -55,7 +55,7 @@ const SPOILED: readonly Spoiled[] = [
     what: "a tensor is missing",
     spoil: (f) => rewrite(f, (s) => delete s[A]),
     parts: [
-      `does not fit the model: missing ${A}. It was made for ../llama-tiny. Nothing was changed`,
+      `, which was made for ../llama-tiny, does not fit the model: missing ${A}. Nothing was changed`,
     ],
   },
   {
