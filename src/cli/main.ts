@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 // The `lowrank` command. Exit codes: 0 done, 1 it failed, 2 it was called wrongly, 130 it was interrupted.
+import { diskError } from "../tensor/files.ts";
 import { runCore } from "./core.ts";
 import { complain } from "./errors.ts";
 
@@ -16,4 +17,13 @@ async function main(args: readonly string[]): Promise<number> {
   return program.run(args);
 }
 
-process.exitCode = await main(process.argv.slice(2)).catch(complain);
+/** What stdout refused: a full disk behind `>`. A pipe that nobody reads any longer ends no work. */
+let refused = false;
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  if (error.code === "EPIPE" || refused) return;
+  refused = true;
+  process.exitCode = complain(diskError("stdout", error));
+});
+
+const code = await main(process.argv.slice(2)).catch(complain);
+process.exitCode = code || Number(refused);

@@ -1,8 +1,10 @@
 // A disk that refuses: full, read-only, a file where a folder is to be. The error names the file, what was there stays
 // whole, nothing is left half written, and no lock keeps the next call out.
 import {
+  closeSync,
   existsSync,
   mkdirSync,
+  openSync,
   readdirSync,
   readFileSync,
   symlinkSync,
@@ -158,6 +160,17 @@ test("a folder that refuses new ones with ENOENT ends in an error, not in a loop
       "files: /proc/none/deep/file must be a file that can be written, got ENOENT: no such file or directory",
     ],
   );
+});
+
+test("a full disk behind `>`: one line says so, with exit code 1", async () => {
+  const { spawnSync } = await import("node:child_process");
+  const full = openSync("/dev/full", "w");
+  const words = ["--import", "tsx", "src/cli/main.ts", "completion", "bash"];
+  const stdio = ["ignore", full, "pipe"] as const;
+  const { status, stderr } = spawnSync(process.execPath, words, { encoding: "utf8", stdio: [...stdio] }); // biome-ignore format: one line
+  closeSync(full);
+  equal([status, stderr.trim().split("\n").length], [1, 1], stderr);
+  match(stderr, `files: stdout ${FULL}`);
 });
 
 test.run();
