@@ -17,19 +17,28 @@ export interface BenchCase {
   name: string;
   /** Makes the inputs. They live until the case ends. */
   setup: () => Ready | Promise<Ready>;
+  /** The case of the same op that its time is told as a multiple of: the two take turns. */
+  beside?: string;
 }
 
-export interface BenchRow {
+export interface BenchRow extends BenchCase {
   op: string;
-  name: string;
-  setup: BenchCase["setup"];
 }
 
 const registered: BenchRow[] = [];
 
 /** Registers the cases of one op. */
 export function bench(op: string, cases: readonly BenchCase[]): void {
-  for (const { name, setup } of cases) registered.push({ op, name, setup });
+  for (const row of cases) registered.push({ op, ...row });
+}
+
+/** The case that this one's time is told as a multiple of, if there is one. */
+export function besideOf({ op, name, beside }: BenchRow): BenchRow | null {
+  if (beside === undefined) return null;
+  const found = registered.find((row) => row.op === op && row.name === beside);
+  if (!found)
+    throw new Error(`bench: ${op} ${name} stands beside "${beside}", which there is not.`);
+  return found;
 }
 
 /** The registered cases whose `op name` holds every word of the filter. */

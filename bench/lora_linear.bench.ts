@@ -1,5 +1,13 @@
 import { backward } from "../src/autograd/backward.ts";
-import { add, linear, loraLinear, loraLinearEach, matmul, mul } from "../src/autograd/ops/index.ts";
+import {
+  add,
+  dropout,
+  linear,
+  loraLinear,
+  loraLinearEach,
+  matmul,
+  mul,
+} from "../src/autograd/ops/index.ts";
 import { AdamW } from "../src/nn/optim/index.ts";
 import { parameter, randn } from "../src/tensor/create.ts";
 import type { Tensor } from "../src/tensor/tensor.ts";
@@ -12,9 +20,11 @@ const BASE_FLOPS = 4 * N * K * M; // forward and dx
 type Inputs = { x: Tensor; W: Tensor; A: Tensor; B: Tensor; dy: Tensor };
 
 /** Forward and backward of x, A and B, with W frozen. */
-function both(name: string, r: number, forward: (t: Inputs) => Tensor) {
+function both(name: string, r: number, forward: (t: Inputs) => Tensor, beside?: string) {
+  const sizes = `forward + backward ${N}×${K}×${M}`;
   return {
-    name: `${name}, forward + backward ${N}×${K}×${M}`,
+    name: `${name}, ${sizes}`,
+    ...(beside === undefined ? {} : { beside: `${beside}, ${sizes}` }),
     setup: () => {
       const x = parameter(randn([N, K]));
       const [A, B] = [parameter(randn([Math.max(r, 1), K])), parameter(randn([M, Math.max(r, 1)]))];
@@ -67,6 +77,16 @@ function three(name: string, rows: number, width: number, dropout: number, isSha
   };
 }
 
+const FROZEN = "frozen base alone";
+
+const fused = ({ x, W, A, B }: Inputs, p: number): Tensor =>
+  loraLinear(x, W, null, A, B, { scale: 2, dropout: p });
+
+function plain({ x, W, A, B }: Inputs, p: number): Tensor {
+  const S = matmul(dropout(x, p), A, { transposeB: true });
+  return add(linear(x, W), mul(matmul(S, B, { transposeB: true }), 2));
+}
+
 bench("lora_linear", [
   ...[
     [512, 768],
@@ -77,15 +97,11 @@ bench("lora_linear", [
       three("apart", rows!, width!, dropout, false),
     ]),
   ),
-  both("frozen base alone", 0, ({ x, W }) => linear(x, W)),
+  both(FROZEN, 0, ({ x, W }) => linear(x, W)),
   ...[8, 16, 64].flatMap((r) => [
-    both(`r ${r}`, r, ({ x, W, A, B }) => loraLinear(x, W, null, A, B, { scale: 2 })),
-    both(`r ${r}, dropout 0.1`, r, ({ x, W, A, B }) =>
-      loraLinear(x, W, null, A, B, { scale: 2, dropout: 0.1 }),
-    ),
-    both(`r ${r}, plain ops`, r, ({ x, W, A, B }) => {
-      const S = matmul(x, A, { transposeB: true });
-      return add(linear(x, W), mul(matmul(S, B, { transposeB: true }), 2));
-    }),
+    both(`r ${r}`, r, (t) => fused(t, 0), FROZEN),
+    both(`r ${r}, dropout 0.1`, r, (t) => fused(t, 0.1), `r ${r}`),
+    both(`r ${r}, plain ops`, r, (t) => plain(t, 0), `r ${r}`),
+    both(`r ${r}, plain ops, dropout 0.1`, r, (t) => plain(t, 0.1), `r ${r}, dropout 0.1`),
   ]),
 ]);

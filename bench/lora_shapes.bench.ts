@@ -67,15 +67,18 @@ function shape(
       const run = () => (forward ? forward(t) : linear(t.x, t.W));
       return { run, ...cost, verify };
     },
+    ...(forward ? { beside: `${place(sizes)}, merged` } : {}),
   };
 }
+
+const place = ({ N, D }: Sizes): string => `${N} tokens, width ${D}`;
 
 bench(
   "lora_shapes",
   TOKENS.flatMap((N) =>
     WIDTHS.flatMap((D) => {
-      const where = `${N} tokens, width ${D}`;
       const alone = { N, D, r: 1 };
+      const where = place(alone);
       const cost = { flops: baseFlops(alone), bytes: BYTES.merged(alone) };
       return [
         shape(`${where}, merged`, alone, null, cost),

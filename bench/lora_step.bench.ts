@@ -45,7 +45,15 @@ for (const width of [128, 256]) {
   const what = `width ${width}, ${ROWS}×${T} tokens`;
   bench("lora_step", [
     { name: `full fine-tuning, ${what}`, setup: () => stepOf(width, null) },
-    { name: `LoRA r 16, ${what}`, setup: () => stepOf(width, 0) },
-    { name: `LoRA r 16, dropout 0.1, ${what}`, setup: () => stepOf(width, 0.1) },
+    {
+      name: `LoRA r 16, ${what}`,
+      setup: () => stepOf(width, 0),
+      beside: `full fine-tuning, ${what}`,
+    },
+    {
+      name: `LoRA r 16, dropout 0.1, ${what}`,
+      setup: () => stepOf(width, 0.1),
+      beside: `LoRA r 16, ${what}`,
+    },
   ]);
 }

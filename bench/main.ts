@@ -30,7 +30,9 @@ console.log(`${gpu.adapterClass}: ${gpu.description}`);
 console.log(
   `at best ${peak.gflops.toFixed(1)} GFLOP/s in registers, ${peak.gbytesPerSecond.toFixed(1)} GB/s copied\n`,
 );
-console.log(line(["case", "GPU ms", "wall ms", "host ms", "±", "GFLOP/s", "GB/s", "of peak"]));
+console.log(
+  line(["case", "GPU ms", "wall ms", "host ms", "±", "GFLOP/s", "GB/s", "of peak", "beside"]),
+);
 const results: Result[] = [];
 let failures = 0;
 for (const row of rows) {
@@ -70,6 +72,7 @@ function print(r: Result): void {
       number(r.gflops, 1),
       number(r.gbytesPerSecond, 1),
       r.shareOfPeak === null ? "-" : `${Math.round(100 * r.shareOfPeak)}%`,
+      r.beside === null ? "" : `${r.beside.times.toFixed(2)} ×`,
     ]),
   );
 }

@@ -6,7 +6,7 @@ import type { Roofline } from "../src/kernels/roofline.ts";
 import { scope } from "../src/tensor/scope.ts";
 import { Tensor } from "../src/tensor/tensor.ts";
 import { quantile } from "../src/train/bench/timed.ts";
-import type { BenchRow, Ready } from "./harness.ts";
+import { type BenchRow, besideOf, type Ready } from "./harness.ts";
 import { looksAlive } from "./verify.ts";
 
 /** One line of the table. Times are medians of one run; null where the device cannot tell. */
@@ -26,11 +26,24 @@ export interface Result {
   gbytesPerSecond: number | null;
   /** Share of what the device can do at best, by arithmetic or by memory, whichever binds. */
   shareOfPeak: number | null;
+  /** How many times as long as the case beside it, in turns; null where there is none. */
+  beside: Ratio | null;
   /** What one run consists of. */
   kernels: { label: string; calls: number; gpuTimeMs: number | null }[];
 }
 
+/** Times of two cases that took turns. */
+export interface Ratio {
+  /** The other's name. */
+  of: string;
+  /** The median of the turns' ratios. */
+  times: number;
+  /** Half the range between their quartiles, as a share of the median. */
+  spread: number;
+}
+
 const SECONDS_PER_ROW = 1;
+const TURNS = 25;
 const SAMPLE_MS = 40;
 const MAX_RUNS = 64;
 const HOST_RUNS = 9;
@@ -65,8 +78,10 @@ export async function measure(
   const gpuTimeMs = await gpuTime(gpu, ready, runs);
   const profiled = await profile(() => runOnce(ready));
   const kernels = profiled.ops.map(({ label, calls, gpuTimeMs }) => ({ label, calls, gpuTimeMs }));
+  const other = besideOf(row);
+  const beside = other && (await ratioTo(gpu, other, () => once(runs), runs));
   const figures = summary(row, ready, peak, { wall, host, gpuTimeMs });
-  return { result: { ...figures, kernels }, profiled };
+  return { result: { ...figures, beside, kernels }, profiled };
 }
 
 /** The check of cases that have none of their own. What only writes in place needs one. */
@@ -104,6 +119,35 @@ function wallTimes(sample: () => Promise<void>): Promise<number[]> {
   });
 }
 
+/** The time of a sample of `runs` runs as a multiple of another case's, each turn one of both. */
+async function ratioTo(
+  gpu: Gpu,
+  { name, setup }: BenchRow,
+  sample: () => Promise<void>,
+  runs: number,
+): Promise<Ratio> {
+  using _ = scope();
+  const other = await setup();
+  const timed = async (work: () => Promise<void>) => {
+    const started = performance.now();
+    await work();
+    return performance.now() - started;
+  };
+  const others = async () => {
+    for (let i = 0; i < runs; i++) runOnce(other);
+    await gpu.sync();
+  };
+  await others();
+  const ratios: number[] = [];
+  for (let turn = 0; turn < TURNS; turn++) {
+    const theirs = await timed(others);
+    ratios.push((await timed(sample)) / theirs);
+  }
+  const times = quantile(ratios, 0.5);
+  const spread = (quantile(ratios, 0.75) - quantile(ratios, 0.25)) / 2 / times;
+  return { of: name, times, spread };
+}
+
 /** Milliseconds until JavaScript was done with each of some runs, the GPU idle before. */
 async function hostTimes(gpu: Gpu, ready: Ready): Promise<number[]> {
   const times: number[] = [];
@@ -134,7 +178,7 @@ function summary(
   { flops, bytes }: Ready,
   peak: Roofline,
   { wall, host, gpuTimeMs }: Times,
-): Omit<Result, "kernels"> {
+): Omit<Result, "beside" | "kernels"> {
   const wallTimeMs = quantile(wall, 0.5);
   const ms = gpuTimeMs || wallTimeMs;
   const leastMs = Math.max((flops ?? 0) / peak.gflops, (bytes ?? 0) / peak.gbytesPerSecond) / 1e6;

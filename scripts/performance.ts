@@ -2,7 +2,7 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
-import type { Result } from "../bench/measure.ts";
+import type { Ratio, Result } from "../bench/measure.ts";
 import { CASES } from "../bench/peers/cases.ts";
 import type { PeerRow, PeerTimes } from "../bench/peers/rows.ts";
 import type { QLoraRow } from "../bench/qlora.ts";
@@ -111,8 +111,8 @@ function milliseconds(ms: number | null): string {
 
 /** The layer alone in milliseconds; with a low-rank update as a multiple of it, fused and from plain ops. */
 function shapesTable(rows: readonly Result[]): string {
-  const calm = rows.filter(({ op, spread }) => op === "lora_shapes" && spread <= MOST_SPREAD);
-  const found = new Map(calm.map((r) => [r.name, r] as const));
+  const shapes = rows.filter(({ op }) => op === "lora_shapes");
+  const found = new Map(shapes.map((r) => [r.name, r] as const));
   const places = [...found.keys()].flatMap((name) => name.match(/^(.*), merged$/)?.[1] ?? []);
   if (places.length === 0) return "";
   const ranks = [4, 8, 16, 64];
@@ -120,7 +120,7 @@ function shapesTable(rows: readonly Result[]): string {
     const alone = found.get(`${place}, merged`)!;
     const cells = ranks.map((r) => {
       const forms = ["fused", "unfused"].map((form) => found.get(`${place}, r ${r}, ${form}`));
-      return forms.map((f) => (f ? (f.wallTimeMs / alone.wallTimeMs).toFixed(2) : "?")).join(" / ");
+      return forms.map((f) => timesOf(f?.beside)).join(" / ");
     });
     const share = alone.shareOfPeak === null ? "" : `${Math.round(100 * alone.shareOfPeak)} %`;
     return [place, milliseconds(alone.wallTimeMs), share, ...cells];
@@ -133,6 +133,9 @@ function shapesTable(rows: readonly Result[]): string {
   ];
   return markdownTable(head, lines);
 }
+
+const timesOf = (ratio?: Ratio | null): string =>
+  ratio && ratio.spread <= MOST_SPREAD ? ratio.times.toFixed(2) : "?";
 
 function largeTable(rows: readonly LargeRow[]): string {
   const cells = rows.map(({ name, ms, gflops }) => [
