@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { test } from "uvu";
 import { is, match, ok, throws } from "uvu/assert";
+import type { Ratio } from "../../bench/measure.ts";
 import type { PeerRow } from "../../bench/peers/rows.ts";
 import {
   loraWithBases,
@@ -62,15 +63,15 @@ test("ratios are those of the run that both were in, of the newest one", () => {
   ok(section.includes("| gemm | 2.00 | 5.0 | 2.0 × | cannot |  | 0.50 × |"), section);
 });
 
-test("times that something else disturbed are not shown", () => {
-  const shape = (name: string, wallTimeMs: number, spread: number) => ({
-    op: "lora_shapes",
-    name: `128 tokens, ${name}`,
-    wallTimeMs,
-    spread,
-    shareOfPeak: 0.5,
+test("multiples are those of the turns, and those that something else disturbed are not shown", () => {
+  const shape = (name: string, wallTimeMs: number, beside: Partial<Ratio> | null) => ({
+    ...{ op: "lora_shapes", name: `128 tokens, ${name}`, wallTimeMs, shareOfPeak: 0.5, beside },
   });
-  const rows = [shape("merged", 2, 0.02), shape("r 4, fused", 3, 0.3), shape("r 4, unfused", 5, 0)];
+  const rows = [
+    shape("merged", 2, null),
+    shape("r 4, fused", 3, { times: 1.5, spread: 0.3 }),
+    shape("r 4, unfused", 4, { times: 2.5, spread: 0.02 }),
+  ];
   const section = performanceSection([{ ...conditions("ops", "lavapipe", "a driver"), rows }]);
   ok(section.includes("| 128 tokens | 2.00 | 50 % | ? / 2.50 |"), section);
 });
