@@ -86,6 +86,7 @@ export function workClass(w: MatmulWork): string {
 
 export function chooseVariant(work: MatmulWork): MatmulChoice {
   const simple = simplest(work);
+  if (work.K === 0) return simple; // the others' loops ask at their ends
   if (forced) return forced.variant === "register" ? simple : withTile(forced, work);
   if (kernelPath() === "plain") return { variant: "naive", tile: 0 };
   const known = tuned.size > 0 ? tuned.get(workClass(work)) : undefined;

@@ -5014,14 +5014,12 @@ fn matmul_subgroup8(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invo
   let from_b = starts_of_columns(batch * params.b_batch, params.K, n, TRANSPOSE_B, WIDE_B);
   let k1 = min((split + 1u) * params.k_slice, params.K);
   var k = split * params.k_slice;
-  if (k < k1) {
-    loop {
-      let w = load_b(from_b, n, k);
-      step(&c, load_a(from_a, m, k, lane), w, TRANSPOSE_A);
-      k += 4u;
-      if (k >= k1) {
-        break;
-      }
+  loop { // of K > 0; an if around it costs a twentieth
+    let w = load_b(from_b, n, k);
+    step(&c, load_a(from_a, m, k, lane), w, TRANSPOSE_A);
+    k += 4u;
+    if (k >= k1) {
+      break;
     }
   }
   let extra = bias_of(n, split);
