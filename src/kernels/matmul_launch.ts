@@ -66,7 +66,7 @@ export function launchMatmul(
   const layout = { transposeA, transposeB, transposeY, dtype: b.dtype };
   const work = { M, N, K, count, ...layout, aligned };
   recorder?.(work);
-  const choice = chooseVariant(work);
+  const choice = fitting(chooseVariant(work), sizes, options);
   const slice = sliceOf(choice, sizes, options);
   const splits = Math.max(1, Math.ceil(K / slice));
   if (splits === 1) {
@@ -130,6 +130,14 @@ function sliceOf(
   const tiles = Math.ceil(M / tile) * Math.ceil(N / tile) * count;
   const wanted = Math.max(1, Math.min(BUSY_GROUPS / tiles, K / LEAST_SLICE));
   return Math.min(most, Math.ceil(K / Math.floor(wanted) / 32) * 32);
+}
+
+/** subgroup8 has the tail in each split: sums too long for one are the naive kernel's where there is a tail. */
+function fitting(choice: MatmulChoice, sizes: Sizes, options: MatmulOptions): MatmulChoice {
+  const isWhole = sizes.K <= sliceOf(choice, sizes, options);
+  return choice.variant !== "subgroup8" || !options.tail || isWhole
+    ? choice
+    : { variant: "naive", tile: 0 };
 }
 
 function run(choice: MatmulChoice, work: Work): void {

@@ -4995,7 +4995,7 @@ fn matmul_subgroup8(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invo
   let to = group.z * params.M * params.N;
   let m = m0 + select(lane, 4u * (lane % (ROWS / 4u)), TRANSPOSE_A);
   var c: Tile;
-  if (TAIL && split == 0u && params.R > 0u) {
+  if (TAIL) { // in every split: with a tail there must be one
     let from_p = starts_of_rows(0u, params.R, m0 + lane);
     let from_q = starts_of_columns(0u, params.R, n, TRANSPOSE_Q, WIDE_TAIL);
     var k = 0u;
@@ -5014,7 +5014,7 @@ fn matmul_subgroup8(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invo
   let from_b = starts_of_columns(batch * params.b_batch, params.K, n, TRANSPOSE_B, WIDE_B);
   let k1 = min((split + 1u) * params.k_slice, params.K);
   var k = split * params.k_slice;
-  loop { // of K > 0; an if around it costs a twentieth
+  loop { // of K > 0: an if around it or the tail costs up to a sixth
     let w = load_b(from_b, n, k);
     step(&c, load_a(from_a, m, k, lane), w, TRANSPOSE_A);
     k += 4u;

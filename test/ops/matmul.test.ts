@@ -229,6 +229,9 @@ gpuTest(
     await check(4, 250_000, 4, 0);
     await check(3, 12_000, 32, 0.5);
     await check(16, 12_000, 64, 0.5);
+    await checkProduct("a tail beside a long sum", [4, 250_000, 4], {
+      ...{ transposeA: false, transposeB: false, R: 4 },
+    });
   },
 );
 
