@@ -4994,6 +4994,10 @@ fn matmul_subgroup8(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invo
   let split = group.z % params.splits;
   let to = group.z * params.M * params.N;
   let m = m0 + select(lane, 4u * (lane % (ROWS / 4u)), TRANSPOSE_A);
+  var stays: vec4<u32>;
+  if (DROP == 2u) {
+    stays = kept_rows(m0, n);
+  }
   var c: Tile;
   if (TAIL) { // in every split: with a tail there must be one
     let from_p = starts_of_rows(0u, params.R, m0 + lane);
@@ -5007,7 +5011,7 @@ fn matmul_subgroup8(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invo
       }
     }
     if (DROP == 2u) {
-      drop_all(&c, kept_rows(m0, n));
+      drop_all(&c, stays);
     }
   }
   let from_a = starts_of_a(batch * params.a_batch, m);
