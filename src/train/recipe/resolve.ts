@@ -71,10 +71,14 @@ function problemOf(issue: z.core.$ZodIssue, raw: unknown, type: z.ZodType): Prob
 
 function contradictionOf(config: FullConfig): Problem | null {
   const { method, base_dtype, training, lora, data } = config;
-  const { steps, epochs, loraplus_lr_ratio: ratio, patience, min_delta } = training;
+  const { steps, epochs, warmup, loraplus_lr_ratio: ratio, patience, min_delta } = training;
   if (steps !== undefined && epochs !== undefined) {
     const expected = "absent where training.steps is given";
     return { key: "training.epochs", expected, got: epochs };
+  }
+  if (steps !== undefined && warmup > steps) {
+    const expected = `at most training.steps, ${steps}, or a share of them below 1`;
+    return { key: "training.warmup", expected, got: warmup };
   }
   if (ratio !== undefined && method !== "lora+") {
     const expected = "absent unless method is lora+";

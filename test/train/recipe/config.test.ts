@@ -131,6 +131,10 @@ test("contradictions are refused", () => {
       "training.loraplus_lr_ratio must be absent unless method is lora+",
     ],
     [
+      training({ steps: 20, warmup: 21 }),
+      "training.warmup must be at most training.steps, 20, or a share of them below 1",
+    ],
+    [
       training({ min_delta: 0.1 }),
       "training.min_delta must be absent, or beside training.patience",
     ],
