@@ -134,10 +134,8 @@ function sliceOf(
 
 /** subgroup8 has the tail in each split: sums too long for one are the naive kernel's where there is a tail. */
 function fitting(choice: MatmulChoice, sizes: Sizes, options: MatmulOptions): MatmulChoice {
-  const isWhole = sizes.K <= sliceOf(choice, sizes, options);
-  return choice.variant !== "subgroup8" || !options.tail || isWhole
-    ? choice
-    : { variant: "naive", tile: 0 };
+  if (choice.variant !== "subgroup8" || !options.tail) return choice;
+  return sizes.K <= sliceOf(choice, sizes, options) ? choice : { variant: "naive", tile: 0 };
 }
 
 function run(choice: MatmulChoice, work: Work): void {

@@ -82,13 +82,15 @@ export async function readRun(folder: string): Promise<RunSummary | null> {
   if (!existsSync(path)) return null;
   const json = await readJson(path);
   const { format, config } = json;
-  const refuse = (expected: string, got: string) => {
-    throw new FormatError({ op: "run", arg: path, expected, got });
-  };
-  if (typeof config !== "object" || config === null) refuse("the record of a run", "no config");
-  if (format !== 1) refuse("of format 1", `${format}, which another version of lowrank wrote`);
-  return json as unknown as RunSummary;
+  const refused = (expected: string, got: string) =>
+    new FormatError({ op: "run", arg: path, expected, got });
+  if (typeof config !== "object" || config === null) throw refused("the record of a run", "no config"); // biome-ignore format: one line
+  if (isOurs(json)) return json;
+  throw refused("of format 1", `${format}, which another version of lowrank wrote`);
 }
+
+/** What `writeRun` wrote is taken at its word. */
+const isOurs = (json: { format?: unknown }): json is RunSummary => json.format === 1;
 
 /** The peak since the last `resetPeak()`, or that of an earlier call where it was higher. */
 export function peakBytes(earlier: RunSummary["memory"] = null): NonNullable<RunSummary["memory"]> {
