@@ -78,7 +78,7 @@ export function addEval(program: Command): void {
     .option("--batch <n>", "rows at once", number("--batch"), 8)
     .option("--length <n>", "tokens of a row (default: the context, at most 512)", number("--length", "a positive integer")) // biome-ignore format: one line
     .option("--learn <what>", "which tokens count: completions, all", oneOf("--learn", ["completions", "all"]), "completions") // biome-ignore format: one line
-    .option("--long <way>", "longer samples: error, truncate, drop, split (default: texts are split, others an error)", oneOf("--long", ["error", "truncate", "drop", "split"])) // biome-ignore format: one line
+    .option("--long <way>", "longer samples: error, truncate, drop, split (default: plain text is split, lines of JSONL are an error)", oneOf("--long", ["error", "truncate", "drop", "split"])) // biome-ignore format: one line
     .option("--skip-bad", "passes over samples that cannot be used, and counts them")
     .option("-n, --max-tokens <n>", "most tokens of an answer (default: the longest expected, and 8)", number("--max-tokens", "a positive integer")) // biome-ignore format: one line
     .option("--stop <text>", "ends an answer, and is not part of it; \\n is a new line", collect)

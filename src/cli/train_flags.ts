@@ -34,7 +34,7 @@ const FLAGS: readonly Flag[] = [
   { flags: "--self-replay", key: "data.replay.self", what: "in its place, texts that the base writes itself", kind: "flag" },
   { flags: "--replay-share <share>", key: "data.replay.share", what: "its share of the rows (default: 0.25)" },
   { flags: "--length <n>", key: "data.length", what: "tokens that the model sees at once (default: its context, at most 512)" },
-  { flags: "--long <way>", key: "data.long", what: "longer examples: error, truncate, drop, split (default: texts are split, others an error)", kind: "text" },
+  { flags: "--long <way>", key: "data.long", what: "longer examples: error, truncate, drop, split (default: plain text is split, lines of JSONL are an error)", kind: "text" },
   { flags: "--skip-bad", key: "data.skip_bad", what: "passes over samples that cannot be used, and counts them", kind: "flag" },
   { flags: "--method <method>", key: "method", what: `${METHODS.join(", ")}; or several, to compare them (default: lora)`, kind: "text" },
   { flags: "--r <n>", key: "lora.r", what: "rank of the adapter (default: 16)" },

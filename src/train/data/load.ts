@@ -4,7 +4,7 @@ import { checkCount } from "../rows.ts";
 import type { Tokenizer } from "../text/tokenizer.ts";
 import { type EncodeOptions, type Example, encodeSample, learntTokens } from "./encode.ts";
 import { ExampleSet } from "./example_set.ts";
-import { type Found, readSamples } from "./read.ts";
+import { type Found, isJsonl, readSamples } from "./read.ts";
 import { checkShare, isHeldOut } from "./split.ts";
 import { FileTokens } from "./token_store.ts";
 
@@ -22,9 +22,10 @@ export interface LoadOptions extends EncodeOptions {
   length?: number;
   /**
    * What becomes of longer examples. `error` (default); `truncate`: their first tokens are kept; `drop`; `split`:
-   * cut into parts, each of which begins with the last token of the one before, which it does not learn again.
+   * cut into parts, each of which begins with the last token of the one before, which it does not learn again;
+   * `auto`: those of plain text are split, lines of JSONL are an error.
    */
-  long?: "error" | "truncate" | "drop" | "split";
+  long?: "auto" | "error" | "truncate" | "drop" | "split";
   /** Passes over samples that cannot be used, and counts them, instead of throwing. Default false. */
   skipBad?: boolean;
   /**
@@ -62,7 +63,7 @@ export function notesOn({ bad, dropped, problems }: LoadCounts): string[] {
   ];
 }
 
-const WAYS = ["error", "truncate", "drop", "split"];
+const WAYS = ["auto", "error", "truncate", "drop", "split"];
 
 /**
  * Reads, encodes and splits data.
@@ -126,8 +127,9 @@ async function examplesOf(
     return [];
   }
   const n = example.ids.length;
-  const { length = n, long = "error" } = options;
+  const { length = n, long: asked = "error" } = options;
   if (n <= length + 1) return [example];
+  const long = asked !== "auto" ? asked : isJsonl(file) ? "error" : "split";
   if (long !== "error") return cut(example, length, long, counts);
   throw refuse(
     `${n} tokens, but ${length + 1} fit`,

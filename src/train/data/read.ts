@@ -13,7 +13,9 @@ export interface Found {
   problem?: string;
 }
 
-const JSONL = /\.(jsonl|ndjson)$/i;
+/** Whether a file holds an object per line; any other is plain text. */
+export const isJsonl = (file: string) => /\.(jsonl|ndjson)$/i.test(file);
+
 const TEXT = /\.(txt|text|md)$/i;
 /** Characters after which a plain text is cut, at the end of a line. */
 const TEXT_PIECE = 1 << 16;
@@ -30,7 +32,7 @@ export async function dataFiles(path: string): Promise<string[]> {
   } catch {
     return [path]; // no folder; whether it is a file, reading will tell
   }
-  const files = entries.filter((name) => JSONL.test(name) || TEXT.test(name)).sort();
+  const files = entries.filter((name) => isJsonl(name) || TEXT.test(name)).sort();
   if (files.length > 0) return files.map((name) => `${path}/${name}`);
   throw new FormatError({
     op: "data",
@@ -55,7 +57,7 @@ export async function* readSamples(paths: readonly string[]): AsyncGenerator<Fou
           "Write one object per line, for instance with jq -c '.[]', and name it .jsonl.";
         throw new FormatError({ op: "data", arg: file, expected: "JSONL", got: "JSON", hint });
       }
-      yield* JSONL.test(file) ? jsonSamples(file) : textPieces(file);
+      yield* isJsonl(file) ? jsonSamples(file) : textPieces(file);
     }
   }
 }

@@ -1,7 +1,6 @@
 // Files as rows to be scored: a sample a row, long texts in parts.
 import { ValueError } from "../../gpu/errors.ts";
 import { type LoadOptions, loadData, notesOn } from "../data/load.ts";
-import { dataFiles } from "../data/read.ts";
 import { PaddedRows, placesOf } from "../data/row_set.ts";
 import type { RowSet } from "../rows.ts";
 import type { Tokenizer } from "../text/tokenizer.ts";
@@ -13,8 +12,8 @@ export interface ReadRowsOptions {
   length?: number;
   /** Which tokens count. Default completions. */
   learn?: "completions" | "all";
-  /** What becomes of longer samples. Default: texts are split, others are an error. */
-  long?: "error" | "truncate" | "drop" | "split";
+  /** What becomes of longer samples. Default auto: those of plain text are split, lines of JSONL are an error. */
+  long?: "auto" | "error" | "truncate" | "drop" | "split";
   skipBad?: boolean;
 }
 
@@ -35,17 +34,11 @@ export async function readRows(
     const expected = `at most ${maxLength}, the model's context`;
     throw new ValueError({ op: "readRows", arg: "length", expected, got: `${length}` });
   }
-  const long = options.long ?? ((await areTexts(paths)) ? "split" : "error");
-  const asked: LoadOptions = { train: paths, length, long };
+  const asked: LoadOptions = { train: paths, length, long: options.long ?? "auto" };
   if (learn !== undefined) asked.learn = learn;
   if (skipBad !== undefined) asked.skipBad = skipBad;
   const { train: set, counts } = await loadData(tokenizer, asked);
   let widest = 1;
   for (let i = 0; i < set.count; i++) widest = Math.max(widest, placesOf(set, i));
   return { rows: new PaddedRows(set, widest), notes: notesOn(counts) };
-}
-
-async function areTexts(paths: readonly string[]): Promise<boolean> {
-  const files = (await Promise.all(paths.map(dataFiles))).flat();
-  return files.every((file) => !/\.(jsonl|ndjson)$/i.test(file));
 }

@@ -12,7 +12,7 @@ import {
   notesOn,
 } from "../data/load.ts";
 import { PackedRows } from "../data/packing.ts";
-import { dataFiles } from "../data/read.ts";
+import { dataFiles, isJsonl } from "../data/read.ts";
 import { PaddedRows } from "../data/row_set.ts";
 import { type Replay, ShuffledRows } from "../data/shuffled_rows.ts";
 import { IGNORED, type RowSet, type TrainingRows } from "../rows.ts";
@@ -59,11 +59,10 @@ export async function readRunData(
   }
   const notes: string[] = [];
   const options = (paths: readonly string[]) => loadOptions(config, paths, length);
-  const asked = await options(config.train);
-  const { train, valid, counts } = await split(config, tokenizer, asked, length, notes);
+  const { train, valid, counts } = await split(config, tokenizer, options, length, notes);
   const rowsOf = (set: ExampleSet, key: string) => cut(set, config.rows, length, key);
   const also = async (paths: readonly string[], key: string) =>
-    rowsOf((await loadData(tokenizer, await options(paths))).train, key);
+    rowsOf((await loadData(tokenizer, options(paths))).train, key);
   const { replay, general } = config;
   const rows = rowsOf(train, "data.train");
   const mixed = replay?.data
@@ -99,51 +98,92 @@ export function trainingRows(
   return changes.length === 0 ? rows : new AugmentedRows(rows, ...changes);
 }
 
-async function loadOptions(
+function loadOptions(
   { long, learn, turns, skip_bad: skipBad, split_seed: splitSeed, rows }: DataConfig,
   train: readonly string[],
   length: number,
-): Promise<LoadOptions> {
-  const how = { learn, turns, skipBad, splitSeed };
-  if (rows === "windows") return { train, ...how }; // whole, for the parts of a split one share a token
-  const way = long !== "auto" ? long : (await areTexts(train)) ? "split" : "error";
-  return { train, length, long: way, ...how };
+): LoadOptions {
+  const how = { train, learn, turns, skipBad, splitSeed };
+  return rows === "windows" ? how : { ...how, length, long }; // windows: whole, for parts of a split share a token
 }
 
-/** Whether all files are plain text. */
-export async function areTexts(paths: readonly string[]): Promise<boolean> {
+/** The files of data: plain texts, and those of JSONL. */
+export async function filesByKind(paths: readonly string[]) {
   const files = (await Promise.all(paths.map(dataFiles))).flat();
-  return files.every((file) => !/\.(jsonl|ndjson|json)$/i.test(file));
+  const isSamples = (file: string) => /\.json$/i.test(file) || isJsonl(file);
+  return { texts: files.filter((file) => !isSamples(file)), samples: files.filter(isSamples) };
 }
 
 /** Samples are held out by their content. Plain text has few of them, so its end is held out instead. */
 async function split(
   { train: paths, valid: asked, rows }: DataConfig,
   tokenizer: Tokenizer,
-  options: LoadOptions,
+  options: (paths: readonly string[]) => LoadOptions,
   length: number,
   notes: string[],
 ): Promise<LoadedData> {
   const valid = asked ?? USUAL_SHARE;
-  if (typeof valid !== "number") return loadData(tokenizer, { ...options, valid });
-  if (await areTexts(paths)) {
-    const whole = await loadData(tokenizer, options);
-    const { train } = whole;
-    const parts = rows === "windows" ? cutAtToken(train, valid, length) : withoutEnd(train, valid);
-    if (parts) return { ...whole, ...parts };
-    notes.push("nothing is held out, for the text fits one row; shorten data.length to validate");
-    return whole;
-  }
+  if (typeof valid !== "number") return loadData(tokenizer, { ...options(paths), valid });
+  const { texts, samples } = await filesByKind(paths);
+  const text =
+    texts.length > 0
+      ? endHeldOut(await loadData(tokenizer, options(texts)), valid, rows, length)
+      : null;
+  const mayBeNone = asked === undefined || text?.valid != null;
+  const sample =
+    samples.length > 0
+      ? await someHeldOut(tokenizer, { ...options(samples), valid }, mayBeNone)
+      : null;
+  const all = text && sample ? joined(text, sample) : (text ?? sample)!;
+  if (!all.valid) notes.push(NONE_HELD_OUT[sample ? "samples" : "text"]);
+  return all;
+}
+
+const NONE_HELD_OUT = {
+  text: "nothing is held out, for the text fits one row; shorten data.length to validate",
+  samples: `nothing is held out, for a share of ${USUAL_SHARE} of the samples is none; see data.valid`,
+};
+
+/** Plain text without its end; as it is where that leaves no row. */
+function endHeldOut(
+  whole: LoadedData,
+  share: number,
+  rows: DataConfig["rows"],
+  length: number,
+): LoadedData {
+  const { train } = whole;
+  const parts = rows === "windows" ? cutAtToken(train, share, length) : withoutEnd(train, share);
+  return parts ? { ...whole, ...parts } : whole;
+}
+
+/** Without the samples that are held out; `mayBeNone`: where these are none, all of them. */
+async function someHeldOut(
+  tokenizer: Tokenizer,
+  options: LoadOptions,
+  mayBeNone: boolean,
+): Promise<LoadedData> {
   try {
-    return await loadData(tokenizer, { ...options, valid });
+    return await loadData(tokenizer, options);
   } catch (error) {
-    const isOurs = asked === undefined && error instanceof FormatError && error.arg === "valid";
-    if (!isOurs) throw error;
-    notes.push(
-      `nothing is held out, for a share of ${valid} of the samples is none; see data.valid`,
-    );
-    return loadData(tokenizer, options);
+    if (!mayBeNone || !(error instanceof FormatError) || error.arg !== "valid") throw error;
+    const { valid: _, ...all } = options;
+    return loadData(tokenizer, all);
   }
+}
+
+/** Both as one: the second behind the first. */
+function joined(a: LoadedData, b: LoadedData): LoadedData {
+  for (let i = 0; i < b.train.count; i++) a.train.add(b.train.at(i));
+  const valid = a.valid ?? b.valid;
+  if (a.valid && b.valid) for (let i = 0; i < b.valid.count; i++) a.valid.add(b.valid.at(i));
+  const counts: LoadCounts = {
+    samples: a.counts.samples + b.counts.samples,
+    bad: a.counts.bad + b.counts.bad,
+    problems: [...a.counts.problems, ...b.counts.problems].slice(0, 10),
+    long: a.counts.long + b.counts.long,
+    dropped: a.counts.dropped + b.counts.dropped,
+  };
+  return { train: a.train, valid, counts };
 }
 
 interface Parts {

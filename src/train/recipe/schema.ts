@@ -79,7 +79,7 @@ const data = z.strictObject(
     general: paths.optional(),
     /** Tokens that the model sees at once. Default: its context, at most 512. */
     length: count.optional(),
-    /** What becomes of longer examples. `auto`: texts are split, others are an error. */
+    /** What becomes of longer examples. `auto`: plain text is split, lines of JSONL are an error. */
     long: word(["auto", "error", "truncate", "drop", "split"]).default("auto"),
     learn: word(["completions", "all"]).default("completions"),
     turns: word(["all", "last"]).default("all"),

@@ -5,7 +5,7 @@ import { sharesBase } from "../recipe/method.ts";
 import { planRun } from "../recipe/plan.ts";
 import type { RawConfig } from "../recipe/read_config.ts";
 import { resolveConfig } from "../recipe/resolve.ts";
-import { areTexts, type RunData } from "../recipe/run_data.ts";
+import { filesByKind, type RunData } from "../recipe/run_data.ts";
 import type { FullConfig } from "../recipe/schema.ts";
 import { type Capacity, capacityOf } from "./capacity.ts";
 import {
@@ -74,7 +74,8 @@ export async function suggest(raw: object, options: SuggestOptions = {}): Promis
   const { train, learn, turns, skip_bad: skipBad } = asked.data;
   const facts = await lookAtData(base.tokenizer, { train, learn, turns, skipBad });
   chosen.add(...adapterChoices(asked));
-  chosen.add(...lengthChoices(facts, await areTexts(train), base.sizes.maxLength));
+  const { samples } = await filesByKind(train);
+  chosen.add(...lengthChoices(facts, samples.length === 0, base.sizes.maxLength));
   const limit = options.memory ?? null;
   const room = await fitInto(limit, chosen, base, origin);
   const config = () => resolveConfig(chosen.settings, origin);

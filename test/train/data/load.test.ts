@@ -183,7 +183,7 @@ test("what cannot be read, and empty sides, are refused", () =>
       ok((await says({ train: at("g.jsonl"), valid: 1 })).includes("between 0 and 1, got 1"));
       ok((await says({ train: at("g.jsonl"), length: 0 })).includes("length must be a positive"));
       const long = await says({ train: at("g.jsonl"), long: "shrink" as never });
-      ok(long.includes("long must be one of error, truncate, drop, split, got shrink"), long);
+      ok(long.includes("long must be one of auto, error, truncate, drop, split, got shrink"), long);
     },
   ));
 

@@ -354,6 +354,32 @@ gpuTest(
 );
 
 gpuTest(
+  "text beside samples: it is split and its end held out, whatever becomes of the samples",
+  inTiny(async (folder) => {
+    const lines = Array.from({ length: 26 }, (_, i) => {
+      const completion = ` fox ${String.fromCharCode(97 + i)}`;
+      return `${JSON.stringify({ prompt: "the quick", completion })}\n`;
+    });
+    writeFileSync(`${folder}/samples.jsonl`, lines.join(""));
+    const base = await Base.open(resolveConfig(tinyConfig(folder)));
+    const of = (train: string[], valid = 0.25) => {
+      const data = { train, valid, rows: "padded" as const };
+      return base.dataOf(resolveConfig(tinyConfig(folder, { data })));
+    };
+    const [text, samples] = [`${folder}/text.txt`, `${folder}/samples.jsonl`];
+    const [first, second, both] = [await of([text]), await of([samples]), await of([samples, text])]; // biome-ignore format: one line
+    for (const part of ["own", "valid"] as const) {
+      is(both[part]!.count, first[part]!.count + second[part]!.count, part);
+    }
+    is(both.tokens, first.tokens + second.tokens);
+    is(both.counts.samples, 27);
+    const few = await of([samples, text], 0.001);
+    is(few.valid!.count, 1, "the text's end, where of the samples there is none");
+    equal(few.notes, []);
+  }),
+);
+
+gpuTest(
   "layers computed again in backward: the bits of a plain run, also where only its second half is such",
   inTiny(async (folder) => {
     const config = (output: string, gradient_checkpointing: boolean) =>
