@@ -54,11 +54,16 @@ export interface LoadedData {
   counts: LoadCounts;
 }
 
-/** What one should know of samples that were not used, in sentences. */
-export function notesOn({ bad, dropped, problems }: LoadCounts): string[] {
+/** What one should know of samples that were not used as they are, in sentences. */
+export function notesOn(
+  { bad, long, dropped, problems }: LoadCounts,
+  way: LoadOptions["long"],
+): string[] {
   const samples = (n: number) => (n === 1 ? "1 sample" : `${n} samples`);
+  const cut = way === "truncate" ? long - dropped : 0;
   return [
     ...(bad > 0 ? [`${samples(bad)} passed over as bad: ${problems[0]}`] : []),
+    ...(cut > 0 ? [`${samples(cut)} cut, for they are too long`] : []),
     ...(dropped > 0 ? [`${samples(dropped)} dropped as too long`] : []),
   ];
 }

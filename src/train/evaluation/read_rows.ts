@@ -40,5 +40,5 @@ export async function readRows(
   const { train: set, counts } = await loadData(tokenizer, asked);
   let widest = 1;
   for (let i = 0; i < set.count; i++) widest = Math.max(widest, placesOf(set, i));
-  return { rows: new PaddedRows(set, widest), notes: notesOn(counts) };
+  return { rows: new PaddedRows(set, widest), notes: notesOn(counts, asked.long) };
 }

@@ -61,14 +61,23 @@ export async function readRunData(
   const options = (paths: readonly string[]) => loadOptions(config, paths, length);
   const { train, valid, counts } = await split(config, tokenizer, options, length, notes);
   const rowsOf = (set: ExampleSet, key: string) => cut(set, config.rows, length, key);
-  const also = async (paths: readonly string[], key: string) =>
-    rowsOf((await loadData(tokenizer, options(paths))).train, key);
+  const also = async (paths: readonly string[], key: string) => {
+    const { texts, samples } = await filesByKind(paths);
+    const load = async (files: readonly string[], long: DataConfig["long"]) => {
+      if (files.length === 0) return null;
+      const loaded = await loadData(tokenizer, { ...options(files), long });
+      notes.push(...notesOn(loaded.counts, long).map((note) => `${key}: ${note}`));
+      return loaded;
+    };
+    const text = await load(texts, "split"); // whatever is asked of what is learnt
+    return rowsOf(both(text, await load(samples, config.long)).train, key);
+  };
   const { replay, general } = config;
   const rows = rowsOf(train, "data.train");
   const mixed = replay?.data
     ? { rows: await also(replay.data, "data.replay.data"), share: replay.share }
     : null;
-  notes.push(...notesOn(counts));
+  notes.push(...notesOn(counts, config.long));
   return {
     train: trainingRows(rows, mixed, config, vocabSize),
     own: rows,
@@ -134,7 +143,7 @@ async function split(
     samples.length > 0
       ? await someHeldOut(tokenizer, { ...options(samples), valid }, mayBeNone)
       : null;
-  const all = text && sample ? joined(text, sample) : (text ?? sample)!;
+  const all = both(text, sample);
   if (!all.valid) notes.push(NONE_HELD_OUT[sample ? "samples" : "text"]);
   return all;
 }
@@ -171,8 +180,9 @@ async function someHeldOut(
   }
 }
 
-/** Both as one: the second behind the first. */
-function joined(a: LoadedData, b: LoadedData): LoadedData {
+/** Both as one, the second behind the first; that which there is. */
+function both(a: LoadedData | null, b: LoadedData | null): LoadedData {
+  if (!a || !b) return (a ?? b)!;
   for (let i = 0; i < b.train.count; i++) a.train.add(b.train.at(i));
   const valid = a.valid ?? b.valid;
   if (a.valid && b.valid) for (let i = 0; i < b.valid.count; i++) a.valid.add(b.valid.at(i));

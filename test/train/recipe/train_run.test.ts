@@ -380,6 +380,30 @@ gpuTest(
 );
 
 gpuTest(
+  "samples that are cut or passed over are told, those of other sets too, whose text is split however long it is",
+  inTiny(async (folder) => {
+    const lines = ["the quick brown fox", "the dog", "the lazy dog and the fox"];
+    const texts = lines.map((text) => `${JSON.stringify({ text })}\n`).join("");
+    writeFileSync(`${folder}/train.jsonl`, texts);
+    writeFileSync(`${folder}/replay.jsonl`, `${texts}{"text": 1}\n`);
+    const base = await Base.open(resolveConfig(tinyConfig(folder)));
+    const [train, general] = [`${folder}/train.jsonl`, `${folder}/general.txt`];
+    const of = (data: object) =>
+      base.dataOf(resolveConfig(tinyConfig(folder, { data: { train, general, ...data } })));
+    const asked = { long: "truncate", skip_bad: true, replay: { data: `${folder}/replay.jsonl` } };
+    const { notes, general: found } = await of(asked);
+    const bad = `1 sample passed over as bad: ${folder}/replay.jsonl, line 4: text is no text`;
+    const others = [bad, "2 samples cut, for they are too long"];
+    equal(notes.slice(-3), [
+      ...others.map((note) => `data.replay.data: ${note}`),
+      "2 samples cut, for they are too long",
+    ]);
+    is(found!.count, (await of({ long: "split" })).general!.count);
+    ok(found!.count > 40);
+  }),
+);
+
+gpuTest(
   "layers computed again in backward: the bits of a plain run, also where only its second half is such",
   inTiny(async (folder) => {
     const config = (output: string, gradient_checkpointing: boolean) =>
