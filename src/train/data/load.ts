@@ -84,7 +84,7 @@ export async function loadData(tokenizer: Tokenizer, options: LoadOptions): Prom
   }
   if (typeof valid === "number") checkShare("data", "valid", valid);
   const counts: LoadCounts = { samples: 0, bad: 0, problems: [], long: 0, dropped: 0 };
-  const sets = { train: await emptySet(options), valid: await emptySet(options) };
+  const sets = { train: await emptySet(options.spill), valid: await emptySet(options.spill) };
   const read = async (paths: readonly string[], share: number, into: ExampleSet) => {
     for await (const found of readSamples(paths)) {
       const examples = await examplesOf(tokenizer, found, options, counts);
@@ -101,7 +101,8 @@ export async function loadData(tokenizer: Tokenizer, options: LoadOptions): Prom
   return { train: sets.train, valid: valid === undefined ? null : sets.valid, counts };
 }
 
-async function emptySet({ spill }: LoadOptions): Promise<ExampleSet> {
+/** A set without examples, whose tokens are kept in memory or in a folder. */
+export async function emptySet(spill: string | undefined): Promise<ExampleSet> {
   return new ExampleSet([], spill === undefined ? undefined : await FileTokens.open(spill));
 }
 

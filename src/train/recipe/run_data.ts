@@ -3,8 +3,9 @@ import { FormatError } from "../../gpu/errors.ts";
 import type { LMSizes } from "../../nn/causal_lm.ts";
 import { type Augmentation, AugmentedRows, exampleMixing, tokenDropout } from "../data/augment.ts";
 import { BucketedRows } from "../data/bucketed.ts";
-import { ExampleSet } from "../data/example_set.ts";
+import type { ExampleSet } from "../data/example_set.ts";
 import {
+  emptySet,
   type LoadCounts,
   type LoadedData,
   type LoadOptions,
@@ -108,11 +109,18 @@ export function trainingRows(
 }
 
 function loadOptions(
-  { long, learn, turns, skip_bad: skipBad, split_seed: splitSeed, rows }: DataConfig,
+  { long, learn, turns, skip_bad: skipBad, split_seed: splitSeed, rows, spill }: DataConfig,
   train: readonly string[],
   length: number,
 ): LoadOptions {
-  const how = { train, learn, turns, skipBad, splitSeed };
+  const how = {
+    train,
+    learn,
+    turns,
+    skipBad,
+    splitSeed,
+    ...(spill === undefined ? {} : { spill }),
+  };
   return rows === "windows" ? how : { ...how, length, long }; // windows: whole, for parts of a split share a token
 }
 
@@ -125,18 +133,19 @@ export async function filesByKind(paths: readonly string[]) {
 
 /** Samples are held out by their content. Plain text has few of them, so its end is held out instead. */
 async function split(
-  { train: paths, valid: asked, rows }: DataConfig,
+  config: DataConfig,
   tokenizer: Tokenizer,
   options: (paths: readonly string[]) => LoadOptions,
   length: number,
   notes: string[],
 ): Promise<LoadedData> {
+  const { train: paths, valid: asked } = config;
   const valid = asked ?? USUAL_SHARE;
   if (typeof valid !== "number") return loadData(tokenizer, { ...options(paths), valid });
   const { texts, samples } = await filesByKind(paths);
   const text =
     texts.length > 0
-      ? endHeldOut(await loadData(tokenizer, options(texts)), valid, rows, length)
+      ? await endHeldOut(await loadData(tokenizer, options(texts)), valid, config, length)
       : null;
   const mayBeNone = asked === undefined || text?.valid != null;
   const sample =
@@ -153,16 +162,34 @@ const NONE_HELD_OUT = {
   samples: `nothing is held out, for a share of ${USUAL_SHARE} of the samples is none; see data.valid`,
 };
 
+/** Puts a set's examples behind those of another, and frees it. */
+function pour(from: ExampleSet, into: ExampleSet): void {
+  for (let i = 0; i < from.count; i++) into.add(from.at(i));
+  from.dispose();
+}
+
 /** Plain text without its end; as it is where that leaves no row. */
-function endHeldOut(
+async function endHeldOut(
   whole: LoadedData,
   share: number,
-  rows: DataConfig["rows"],
+  { rows, spill }: DataConfig,
   length: number,
-): LoadedData {
-  const { train } = whole;
-  const parts = rows === "windows" ? cutAtToken(train, share, length) : withoutEnd(train, share);
-  return parts ? { ...whole, ...parts } : whole;
+): Promise<LoadedData> {
+  const { train: all } = whole;
+  const end = rows === "windows" ? endOfTokens(all, share, length) : endOfExamples(all, share);
+  if (end === null) return whole;
+  const parts = { train: await emptySet(spill), valid: await emptySet(spill) };
+  let start = 0;
+  for (let i = 0; i < all.count; i++) {
+    const { ids, labels } = all.at(i);
+    const at = Math.min(ids.length, Math.max(0, end - start));
+    const part = (from: number, to: number) => ({ ids: ids.slice(from, to), labels: labels.slice(from, to) }); // biome-ignore format: one line
+    if (at > 0) parts.train.add(part(0, at));
+    if (at < ids.length) parts.valid.add(part(at, ids.length));
+    start += ids.length;
+  }
+  all.dispose();
+  return { ...whole, ...parts };
 }
 
 /** Without the samples that are held out; `mayBeNone`: where these are none, all of them. */
@@ -183,9 +210,9 @@ async function someHeldOut(
 /** Both as one, the second behind the first; that which there is. */
 function both(a: LoadedData | null, b: LoadedData | null): LoadedData {
   if (!a || !b) return (a ?? b)!;
-  for (let i = 0; i < b.train.count; i++) a.train.add(b.train.at(i));
+  pour(b.train, a.train);
+  if (a.valid && b.valid) pour(b.valid, a.valid);
   const valid = a.valid ?? b.valid;
-  if (a.valid && b.valid) for (let i = 0; i < b.valid.count; i++) a.valid.add(b.valid.at(i));
   const counts: LoadCounts = {
     samples: a.counts.samples + b.counts.samples,
     bad: a.counts.bad + b.counts.bad,
@@ -196,35 +223,20 @@ function both(a: LoadedData | null, b: LoadedData | null): LoadedData {
   return { train: a.train, valid, counts };
 }
 
-interface Parts {
-  train: ExampleSet;
-  valid: ExampleSet;
-}
-
-/** Without its last examples; null where there is but one. */
-function withoutEnd(set: ExampleSet, share: number): Parts | null {
+/** Where the last examples begin, in tokens; null where there is but one. */
+function endOfExamples(set: ExampleSet, share: number): number | null {
   if (set.count < 2) return null;
   const held = Math.min(set.count - 1, Math.max(1, Math.round(share * set.count)));
-  const [train, valid] = [new ExampleSet(), new ExampleSet()];
-  for (let i = 0; i < set.count; i++) (i < set.count - held ? train : valid).add(set.at(i));
-  return { train, valid };
+  let end = set.tokens;
+  for (let i = set.count - held; i < set.count; i++) end -= set.sizeOf(i);
+  return end;
 }
 
-/** Without its last tokens, at least a window of them; null where that leaves no window. */
-function cutAtToken(set: ExampleSet, share: number, length: number): Parts | null {
+/** Where the last tokens begin, at least a window of them; null where that leaves no window. */
+function endOfTokens(set: ExampleSet, share: number, length: number): number | null {
   const window = length + 1;
   const end = set.tokens - Math.max(window, Math.round(share * set.tokens));
-  if (end < window) return null;
-  const [train, valid] = [new ExampleSet(), new ExampleSet()];
-  let start = 0;
-  for (let i = 0; i < set.count; i++) {
-    const { ids, labels } = set.at(i);
-    const at = Math.min(ids.length, Math.max(0, end - start));
-    if (at > 0) train.add({ ids: ids.slice(0, at), labels: labels.slice(0, at) });
-    if (at < ids.length) valid.add({ ids: ids.slice(at), labels: labels.slice(at) });
-    start += ids.length;
-  }
-  return { train, valid };
+  return end < window ? null : end;
 }
 
 /** A set's examples as rows. */

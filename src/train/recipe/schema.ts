@@ -89,6 +89,8 @@ const data = z.strictObject(
     /** Padded examples of about one length together, in batches no wider than they need. */
     bucketed: flag.default(false),
     replay: replay.optional(),
+    /** A folder on a disk that keeps the tokens in place of memory: for data larger than memory. */
+    spill: path.optional(),
     /** Changes of the rows that are trained on, drawn anew in each step. */
     augment: augment.optional(),
   },

@@ -36,6 +36,8 @@ export async function lookAtData(
     bytes += Buffer.byteLength(tokenizer.decode(some, { skipSpecialTokens: true }));
     seen += some.length;
   }
+  const { tokens } = set;
+  set.dispose();
   const bytesPerToken = bytes / Math.max(1, seen);
-  return { samples: counts.samples, tokens: set.tokens, learnt, longest, bytesPerToken };
+  return { samples: counts.samples, tokens, learnt, longest, bytesPerToken };
 }

@@ -71,8 +71,9 @@ export async function suggest(raw: object, options: SuggestOptions = {}): Promis
   const asked = resolveConfig(chosen.settings, origin);
   using base = await Base.open(asked, onDownload ? { onDownload } : {});
   onPhase?.("reading the data");
-  const { train, learn, turns, skip_bad: skipBad } = asked.data;
-  const facts = await lookAtData(base.tokenizer, { train, learn, turns, skipBad });
+  const { train, learn, turns, skip_bad: skipBad, spill } = asked.data;
+  const kept = spill === undefined ? {} : { spill };
+  const facts = await lookAtData(base.tokenizer, { train, learn, turns, skipBad, ...kept });
   chosen.add(...adapterChoices(asked));
   const { samples } = await filesByKind(train);
   chosen.add(...lengthChoices(facts, samples.length === 0, base.sizes.maxLength));

@@ -1,5 +1,5 @@
 // trainRun: the run's folder, going on with the same bits, sharing a base, and refusing before anything is written.
-import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { equal, is, match, not, ok } from "uvu/assert";
 import { loadAdapter } from "../../../src/lora/peft.ts";
 import { fromPretrained } from "../../../src/nn/pretrained.ts";
@@ -400,6 +400,35 @@ gpuTest(
     ]);
     is(found!.count, (await of({ long: "split" })).general!.count);
     ok(found!.count > 40);
+  }),
+);
+
+gpuTest(
+  "tokens kept in a folder instead of memory: the same rows, and nothing is left there",
+  inTiny(async (folder) => {
+    const line = JSON.stringify({ text: "the quick fox" });
+    writeFileSync(`${folder}/samples.jsonl`, `${line}\n`);
+    const base = await Base.open(resolveConfig(tinyConfig(folder)));
+    const general = `${folder}/general.txt`;
+    const train = [`${folder}/text.txt`, `${folder}/samples.jsonl`];
+    for (const rows of ["packed", "windows"] as const) {
+      const of = (more: object) => {
+        const data = { train, general, rows, replay: { data: general }, ...more };
+        return base.dataOf(resolveConfig(tinyConfig(folder, { data })));
+      };
+      const [kept, spilt] = [await of({}), await of({ spill: `${folder}/spill` })];
+      for (const part of ["train", "valid", "general"] as const) {
+        is(spilt[part]!.fingerprint, kept[part]!.fingerprint, `${rows}, ${part}`);
+      }
+      equal(spilt.train.rows(4, 0, 7), kept.train.rows(4, 0, 7));
+      equal(readdirSync(`${folder}/spill`), []);
+    }
+    await rejects(
+      base.dataOf(resolveConfig(tinyConfig(folder, { data: { spill: `${folder}/text.txt` } }))),
+      "DiskError",
+      "data: spill, ",
+      "a folder on a disk with room",
+    );
   }),
 );
 
