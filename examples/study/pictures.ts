@@ -3,9 +3,7 @@ import * as vega from "vega";
 import { compile, type TopLevelSpec } from "vega-lite";
 import { writeFileSafely } from "../../src/tensor/files.ts";
 import { ARMS, DOMAINS, type Domain, RATES, ratesOf, tuningId } from "./experiments.ts";
-import type { Result } from "./result.ts";
-
-export type Results = ReadonlyMap<string, Result>;
+import { CLOSING, type Group, METHODS, type Results, seedsOf, TARGETS } from "./groups.ts";
 
 /** Okabe and Ito's colours, which all eyes can tell apart. */
 const COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"];
@@ -15,16 +13,6 @@ const FORGOT = "loss on speeches, which the base knows";
 
 const config = { background: "white", view: { stroke: null }, range: { category: COLOURS } };
 const numbers = { type: "quantitative", scale: { zero: false } } as const;
-
-/** Runs whose names begin alike, with what follows: `name-seed`. */
-function runsOf(results: Results, prefix: string) {
-  return [...results]
-    .filter(([id]) => id.startsWith(prefix))
-    .map(([id, result]) => {
-      const [, name, seed] = id.slice(prefix.length).match(/^(.*)-(\d+)$/)!;
-      return { name: name!, seed: Number(seed), ...result, after: result.valid.after };
-    });
-}
 
 /**
  * Draws all pictures of which there are results.
@@ -37,14 +25,10 @@ export async function drawAll(results: Results, folder: string): Promise<string[
     frontier: frontier(results),
     rank: rank(results),
     sensitivity: sensitivity(results),
-    targets: bars(results, "targets/", "which layers", { "all linear, r 8": "main/far-lora" }),
-    closing: bars(results, "close/", "what is changed", {
-      "LoRA r 8": "main/far-lora",
-      "LoRA r 64, a third of the rate": "rank/64-slow",
-      "full fine-tuning": "main/far-full",
-    }),
+    targets: bars(results, TARGETS),
+    closing: bars(results, CLOSING),
     small: small(results),
-    methods: bars(results, "methods/", "method", { lora: "main/far-lora" }),
+    methods: bars(results, METHODS),
   });
   for (const [name, spec] of drawn) {
     const view = new vega.View(vega.parse(compile({ ...spec, config, padding: 12 }).spec), {
@@ -94,8 +78,8 @@ function frontier(results: Results): TopLevelSpec {
     ["replay/far-lora", "LoRA, 25 % replay", "far"],
     ["replay/far-full", "full, 25 % replay", "far"],
   ];
-  const values = named.flatMap(([prefix, name, domain]) =>
-    runsOf(results, prefix).map(({ valid, general }) => ({
+  const values = named.flatMap(([id, name, domain]) =>
+    seedsOf(results, id).map(({ valid, general }) => ({
       domain: TEXT[domain],
       name,
       learnt: valid.after,
@@ -129,12 +113,19 @@ function frontier(results: Results): TopLevelSpec {
   };
 }
 
-/** Loss on code by rank; the band is the range of the seeds. */
+/** Loss on code by rank, a point a seed; the lines are means. */
 function rank(results: Results): TopLevelSpec {
-  const of = (prefix: string, r: number) =>
-    runsOf(results, prefix).map(({ after }) => ({ r, loss: after }));
-  const values = [1, 4, 16, 64].flatMap((r) => of(`rank/${r}`, r));
-  const full = runsOf(results, "main/far-full").map(({ after }) => ({ loss: after }));
+  const of = (name: string, r: number) =>
+    seedsOf(results, name).map(({ lr, valid }) => ({ r, kind: `rate ${lr}`, loss: valid.after }));
+  const values = [
+    ...[1, 4, 16, 64].flatMap((r) => of(`rank/${r}`, r)),
+    ...of("main/far-lora", 8),
+    ...of("rank/64-slow", 64),
+  ];
+  const full = seedsOf(results, "main/far-full").map(({ valid }) => ({
+    kind: "full fine-tuning",
+    loss: valid.after,
+  }));
   const x = {
     field: "r",
     type: "quantitative",
@@ -142,21 +133,22 @@ function rank(results: Results): TopLevelSpec {
     title: "rank r (alpha = 2r)",
   } as const;
   const y = { field: "loss", ...numbers, title: LEARNT } as const;
+  const color = { field: "kind", type: "nominal", title: null, sort: null } as const;
   return {
     width: 420,
     height: 260,
     layer: [
       {
-        data: { values: [...values, ...of("main/far-lora", 8)] },
+        data: { values },
         layer: [
-          { mark: { type: "point", filled: true, size: 50 }, encoding: { x, y } },
-          { mark: "line", encoding: { x, y: { ...y, aggregate: "mean" } } },
+          { mark: { type: "point", filled: true, size: 50 }, encoding: { x, y, color } },
+          { mark: "line", encoding: { x, y: { ...y, aggregate: "mean" }, color } },
         ],
       },
       {
         data: { values: full },
-        mark: { type: "rule", strokeDash: [4, 4], color: COLOURS[1]! },
-        encoding: { y: { ...y, aggregate: "mean" } },
+        mark: { type: "rule", strokeDash: [4, 4] },
+        encoding: { y: { ...y, aggregate: "mean" }, color },
       },
     ],
   };
@@ -202,21 +194,21 @@ function sensitivity(results: Results): TopLevelSpec {
   };
 }
 
-/** Loss on code of each of some variants, a point a seed, beside runs of other groups. */
-function bars(
-  results: Results,
-  prefix: string,
-  title: string,
-  beside: Readonly<Record<string, string>>,
-): TopLevelSpec {
-  const own = runsOf(results, prefix).map(({ name, after }) => ({ name, loss: after }));
-  const others = Object.entries(beside).flatMap(([name, from]) =>
-    runsOf(results, from).map(({ after }) => ({ name, loss: after })),
+/** Loss on code of each of a group's variants, a point a seed, the mark their mean. */
+function bars(results: Results, group: Group): TopLevelSpec {
+  const values = group.flatMap(([title, name]) =>
+    seedsOf(results, name).map(({ valid }) => ({ title, loss: valid.after })),
   );
-  const y = { field: "name", type: "nominal", title, sort: { field: "loss", op: "mean" } } as const;
+  const y = {
+    field: "title",
+    type: "nominal",
+    title: null,
+    sort: { field: "loss", op: "mean" },
+    axis: { labelLimit: 0 },
+  } as const;
   const x = { field: "loss", ...numbers, title: LEARNT } as const;
   return {
-    data: { values: [...own, ...others] },
+    data: { values },
     width: 420,
     height: { step: 30 },
     layer: [
@@ -228,8 +220,10 @@ function bars(
 
 /** Held-out loss on the way, of runs that see ten thousand characters again and again. */
 function small(results: Results): TopLevelSpec {
-  const values = runsOf(results, "small/dropout-").flatMap(({ name, seed, curve }) =>
-    curve.map(({ step, loss }) => ({ step, loss, seed, dropout: name })),
+  const values = [0, 0.1, 0.3].flatMap((dropout) =>
+    seedsOf(results, `small/dropout-${dropout}`).flatMap(({ curve }, seed) =>
+      curve.map(({ step, loss }) => ({ step, loss, seed, dropout })),
+    ),
   );
   return {
     data: { values },

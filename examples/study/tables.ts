@@ -1,9 +1,9 @@
 // The study's tables: means of the seeds, and how far the seeds lie apart.
 import { ARMS, ratesOf, tuningId } from "./experiments.ts";
+import { CLOSING, type Group, METHODS, RANKS, type Results, seedsOf, TARGETS } from "./groups.ts";
 import { chosenVariant, type Layers, VARIANTS, variantId } from "./near.ts";
 import type { Change, Result } from "./result.ts";
 
-type Results = ReadonlyMap<string, Result>;
 export interface Study {
   results: Results;
   latency: Record<string, number> | null;
@@ -11,7 +11,7 @@ export interface Study {
 
 /** A table under each of the names that docs/study/README.md has marks for. */
 export function tables({ results, latency }: Study): Record<string, string> {
-  const group = (rows: readonly [string, string][]) => changes(results, rows);
+  const group = (rows: Group) => changes(results, rows);
   const chosen = (layers: Layers) => VARIANTS[chosenVariant(results, layers).name]!.title;
   return {
     main: group([
@@ -43,43 +43,14 @@ export function tables({ results, latency }: Study): Record<string, string> {
       ["full", "main/far-full"],
       ["full, 25 % replay", "replay/far-full"],
     ]),
-    rank: group([
-      ["r 1", "rank/1"],
-      ["r 4", "rank/4"],
-      ["r 8", "main/far-lora"],
-      ["r 16", "rank/16"],
-      ["r 64", "rank/64"],
-      ["r 64, a third of the rate", "rank/64-slow"],
-      ["full", "main/far-full"],
-    ]),
-    targets: group([
-      ["q, v", "targets/qv"],
-      ["attention", "targets/attention"],
-      ["attention, r 19", "targets/attention-wide"],
-      ["MLP", "targets/mlp"],
-      ["all linear", "main/far-lora"],
-    ]),
-    closing: group([
-      ["LoRA r 8", "main/far-lora"],
-      ["and embedding and head trained", "close/embedding"],
-      ["r 64, a third of the rate", "rank/64-slow"],
-      ["r 8, three times as long", "close/long"],
-      ["full", "main/far-full"],
-    ]),
-    methods: group([
-      ["LoRA", "main/far-lora"],
-      ["DoRA", "methods/dora"],
-      ["LoRA+", "methods/lora+"],
-    ]),
+    rank: group(RANKS),
+    targets: group(TARGETS),
+    closing: group(CLOSING),
+    methods: group(METHODS),
     small: smallTable(results),
     skill: skillTable(results),
     latency: latencyTable(latency),
   };
-}
-
-/** The runs of a name, one for each seed. */
-function seedsOf(results: Results, name: string): Result[] {
-  return [...results].filter(([id]) => id.replace(/-\d+$/, "") === name).map(([, run]) => run);
 }
 
 const mean = (xs: readonly number[]) => xs.reduce((a, b) => a + b, 0) / xs.length;
@@ -95,7 +66,7 @@ function table(head: readonly string[], rows: readonly (readonly string[])[]): s
   return [line(head), line(head.map(() => "---")), ...rows.map(line)].join("\n");
 }
 
-function changes(results: Results, named: readonly [string, string][]): string {
+function changes(results: Results, named: Group): string {
   const rows = named.flatMap(([title, name]) => {
     const runs = seedsOf(results, name);
     if (runs.length === 0) return [];

@@ -60,7 +60,7 @@ export function hintsOf({ data, method }: FullConfig): string[] {
   }
   if (!data.replay) {
     hints.push(
-      "--replay mixes general text in, --self-replay what the base writes itself: a quarter of the rows took 53 % off what LoRA forgot in the study, and 48 % off what full fine-tuning forgot",
+      "--replay mixes general text in, --self-replay what the base writes itself: a quarter of the rows took 53 % off what LoRA forgot in the study, and 44 % off what full fine-tuning forgot",
     );
   }
   if (method === "full") hints.push("--method lora,full trains both, and shows them side by side");
