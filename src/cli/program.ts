@@ -1,6 +1,7 @@
 // The command line, read by commander: every command of src/cli, with help and errors in one voice.
 import { Command, CommanderError, type Option } from "commander";
 import { version } from "../train/version.ts";
+import { list } from "./action.ts";
 import { addBench } from "./bench.ts";
 import { addCompletion } from "./completion.ts";
 import { addDoctor } from "./doctor_command.ts";
@@ -9,6 +10,8 @@ import { addEval } from "./eval.ts";
 import { addGenerate } from "./generate.ts";
 import { addInspect } from "./inspect.ts";
 import { addMerge } from "./merge.ts";
+import { collect } from "./models.ts";
+import { Output } from "./output.ts";
 import { addQuantize } from "./quantize.ts";
 import { addReport } from "./report.ts";
 import { addSuggest } from "./suggest.ts";
@@ -58,6 +61,7 @@ export function makeProgram(): Command {
   });
   for (const add of COMMANDS) add(program);
   for (const command of [program, ...allCommands(program)]) speak(command);
+  tellRepeats(program);
   return program;
 }
 
@@ -74,6 +78,32 @@ function speak(command: Command): void {
     .helpOption("-h, --help", "shows this")
     .configureHelp({ showGlobalOptions: command.parent !== null, visibleGlobalOptions })
     .configureOutput({ outputError: (text, write) => write(restyled(command, text)) });
+}
+
+/** What gathers the values of a flag that may stand several times. */
+const LISTS: ReadonlySet<unknown> = new Set([collect, list]);
+
+/** Says before a command begins which values do not count, for the same flag or setting stands again behind them. */
+function tellRepeats(program: Command): void {
+  const repeats: string[] = [];
+  for (const command of [program, ...allCommands(program)]) {
+    for (const option of command.options) {
+      const isSetting = option.flags.includes("="); // --set <key=value>
+      if (!option.required || (LISTS.has(option.parseArg) && !isSetting)) continue;
+      const before = new Map<string, string>();
+      command.on(`option:${option.name()}`, (given: string) => {
+        const key = isSetting ? given.replace(/=.*/s, "") : "";
+        const was = before.get(key);
+        if (was !== undefined)
+          repeats.push(`${option.long} ${given} counts, not ${was} before it.`);
+        before.set(key, given);
+      });
+    }
+  }
+  program.hook("preAction", (_, command) => {
+    const output = new Output(command.optsWithGlobals());
+    for (const text of repeats) output.note(text);
+  });
 }
 
 /** The options that every command has, without those that are the program's alone. */

@@ -119,6 +119,10 @@ export async function flagSettings(options: TrainOptions) {
       const facts = { arg: "--set", expected: "key=value", got: `"${setting}"` };
       throw new UsageError({ op: "lowrank", ...facts, hint: "As --set training.lr=1e-3." });
     }
+    if (flags[key]?.startsWith("--set") === false) {
+      const got = `${flags[key]} and --set ${key}`;
+      throw new UsageError({ op: "lowrank", arg: key, expected: "given once", got });
+    }
     settings[key] = await parseValue(text!);
     flags[key] = `--set ${key}`;
   }

@@ -79,6 +79,29 @@ test("an action's number is the exit code, and options of the program reach it",
   equal(seen, { json: true, z: true, args: ["n"] });
 });
 
+test("of a flag with one value, or a setting, the last counts, and that is said; lists add up", async () => {
+  const train = ["train", "-m", "nowhere", "-d", "a", "-d", "b", "-o", "out"];
+  const calls: [string[], string][] = [
+    [["-m", "there"], "--model there counts, not nowhere before it."],
+    [["--lr", "1e-3", "--lr=1e-2"], "--lr 1e-2 counts, not 1e-3 before it."],
+    [["--set", "seed=1", "--set", "seed=2"], "--set seed=2 counts, not seed=1 before it."],
+    [["--device", "x", "--device", "y"], "--device y counts, not x before it."],
+    [["--lr", "1e-3", "--set", "training.lr=1e-2"], "training.lr must be given once, got --lr and --set training.lr."], // biome-ignore format: one line
+  ];
+  const device = process.env.LOWRANK_ADAPTER;
+  for (const [more, expected] of calls) {
+    const { code, stderr } = await inProcess([...train, ...more]);
+    is(code, 2, more.join(" "));
+    match(stderr, expected);
+    not.match((await inProcess([...train, ...more, "--quiet"])).stderr, "before it");
+  }
+  const lists = ["--json", "--json", "--set", "seed=1", "--set", "training.clip=1"];
+  const { stderr } = await inProcess([...train, ...lists]);
+  match(stderr, /^config: model must be .*, got nowhere, which is not there\.\n$/);
+  if (device === undefined) delete process.env.LOWRANK_ADAPTER;
+  else process.env.LOWRANK_ADAPTER = device;
+});
+
 test("numbers and lists of the command line", () => {
   is(number("--lr")("1e-3"), 1e-3);
   for (const text of ["", "x", "1x", " "]) {
