@@ -22,9 +22,9 @@ const EXAMPLES = examples({
 
 interface Options {
   model?: string;
-  dtype: BaseDtype;
-  rank: number;
-  batch: number;
+  dtype?: BaseDtype;
+  rank?: number;
+  batch?: number;
   length?: number;
   seconds?: number;
   quick?: boolean;
@@ -42,17 +42,16 @@ export function addBench(program: Command): void {
         "Times are medians; let nothing else run beside it.",
     )
     .option("-m, --model <folder>", "folder of the model, or org/name of the hub")
-    .option("--dtype <type>", `of the model: what its weights are held as: ${BASE_DTYPES.join(", ")}`, oneOf("--dtype", BASE_DTYPES), "auto") // biome-ignore format: one line
+    .option("--dtype <type>", `of the model: what its weights are held as: ${BASE_DTYPES.join(", ")} (default: auto)`, oneOf("--dtype", BASE_DTYPES)) // biome-ignore format: one line
     .option(
       "--rank <r>",
-      "of the adapter on all linear layers",
+      "of the model: rank of the adapter on all its linear layers (default: 16)",
       number("--rank", "a positive integer"),
-      16,
     )
-    .option("--batch <n>", "rows of a training step", number("--batch", "a positive integer"), 1)
+    .option("--batch <n>", "of the model: rows of a training step (default: 1)", number("--batch", "a positive integer")) // biome-ignore format: one line
     .option(
       "--length <n>",
-      "tokens of a row (default: 64, or the context)",
+      "of the model: tokens of a row (default: 64, or the context)",
       number("--length", "a positive integer"),
     )
     .option("--seconds <s>", "for each figure (default: 1, of a model 3)", number("--seconds"))
@@ -68,6 +67,7 @@ async function bench(output: Output, options: Options): Promise<void> {
     const expected = "above 0 and below 3600";
     throw new UsageError({ op: "lowrank", arg: "--seconds", expected, got: `${seconds}` });
   }
+  checkFlags(options);
   const found = model === undefined ? null : await findModel(output, { model });
   const gpu = await init();
   const { adapterClass, description } = gpu;
@@ -81,6 +81,22 @@ async function bench(output: Output, options: Options): Promise<void> {
   });
   output.document({ ...where, rows: [{ model: found.model, ...row }] });
   output.say([whereText(where), modelText(found.model, row)].join("\n\n"));
+}
+
+/** Flags that say something of a model need one; the device's own sizes are fixed. */
+function checkFlags(options: Options): void {
+  const { model, quick, dtype, rank, batch, length, loadOnly } = options;
+  if (model !== undefined && quick) {
+    throw new UsageError({ op: "lowrank", arg: "--quick", expected: "given without --model", got: "both" }); // biome-ignore format: one line
+  }
+  if (model !== undefined) return;
+  const ofModel = { "--dtype": dtype, "--rank": rank, "--batch": batch, "--length": length, "--load-only": loadOnly }; // biome-ignore format: one line
+  for (const [arg, value] of Object.entries(ofModel)) {
+    if (value === undefined) continue;
+    const facts = { arg, expected: "given with --model", got: "none" };
+    const hint = "Without a model the device is measured at sizes of its own.";
+    throw new UsageError({ op: "lowrank", ...facts, hint });
+  }
 }
 
 async function ofDevice(

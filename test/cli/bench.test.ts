@@ -28,6 +28,13 @@ gpuTest("a device, and a model on it: as text and as one document", () =>
     const wrong = await inProcess(["bench", "--seconds", "0"]);
     is(wrong.code, 2);
     match(wrong.stderr, "--seconds must be above 0 and below 3600");
+    const ofModel = [["--rank", "4"], ["--batch", "2"], ["--length", "8"], ["--dtype", "nf4"], ["--load-only"]]; // biome-ignore format: one line
+    for (const flags of ofModel) {
+      const { code, stderr } = await inProcess(["bench", ...flags]);
+      is(code, 2, flags[0]);
+      match(stderr, `lowrank: ${flags[0]} must be given with --model, got none.`);
+    }
+    match((await inProcess(["bench", "-m", model, "--quick"])).stderr, "--quick must be given without --model"); // biome-ignore format: one line
   }),
 );
 
