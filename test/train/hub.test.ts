@@ -1,7 +1,16 @@
 // The hub: a server of our own, the cache's layout, downloads that break, offline mode.
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { mkdtemp, readdir, readFile, readlink, rm, writeFile } from "node:fs/promises";
+import {
+  mkdir,
+  mkdtemp,
+  readdir,
+  readFile,
+  readlink,
+  rm,
+  symlink,
+  writeFile,
+} from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "uvu";
@@ -257,6 +266,21 @@ test("two calls at once download each file once", () =>
     is(both[0], both[1]);
     const asked = downloads(hub).filter((line) => line.includes("/cdn/"));
     is(new Set(asked).size, asked.length);
+  }));
+
+test("a disk that refuses is told as one, at once: a file where the cache is to be, a full disk", () =>
+  withHub(async ({ hub, cacheDir, blobs, files, options }) => {
+    const file = join(cacheDir, "file");
+    await writeFile(file, "");
+    const inFile = snapshot("org/tiny", { ...options, cacheDir: file });
+    await refused(inFile, "DiskError", `${file}/models--org--tiny/`, "ENOTDIR");
+    const shard = files.get(SHARDS[0]!)!;
+    await mkdir(blobs, { recursive: true });
+    const part = join(blobs, `${blobOf(shard)}.lowrank.${process.pid}.incomplete`);
+    await symlink("/dev/full", part);
+    const full = snapshot("org/tiny", options);
+    await refused(full, "DiskError", part, "ENOSPC", `It needs ${shard.length.toLocaleString("en-US")} bytes`); // biome-ignore format: one line
+    is(downloads(hub).filter((line) => line.includes(`/cdn/${blobOf(shard)}`)).length, 1);
   }));
 
 test("what the hub refuses, and a hub out of reach, are told with what to do", () =>

@@ -1,19 +1,10 @@
 // The cache that Hugging Face's tools share: models--org--name/{refs,blobs,snapshots}. Blobs are named by
 // their hash; a snapshot is a folder of links to them.
 import { constants, existsSync } from "node:fs";
-import {
-  copyFile,
-  link,
-  lstat,
-  mkdir,
-  readdir,
-  readFile,
-  rename,
-  rm,
-  symlink,
-} from "node:fs/promises";
+import { copyFile, link, lstat, readdir, readFile, rename, rm, symlink } from "node:fs/promises";
 import { dirname, join, relative } from "node:path";
-import { writeFileSafely } from "../../tensor/files.ts";
+import { makeFolder } from "../../tensor/disk.node.ts";
+import { diskError, writeFileSafely } from "../../tensor/files.ts";
 
 export class HubCache {
   private readonly folder: string;
@@ -52,7 +43,7 @@ export class HubCache {
   async place(commit: string, path: string, etag: string): Promise<void> {
     const target = join(this.snapshot(commit), path);
     if (existsSync(target)) return;
-    await mkdir(dirname(target), { recursive: true });
+    await makeFolderOf(target);
     if (await isLink(target)) await rm(target); // it leads nowhere
     const blob = this.blob(etag);
     try {
@@ -72,7 +63,7 @@ export class HubCache {
    */
   async claim(etag: string): Promise<string> {
     const blobs = dirname(this.blob(etag));
-    await mkdir(blobs, { recursive: true });
+    await makeFolderOf(this.blob(etag));
     const mine = this.part(etag, process.pid);
     for (const name of await readdir(blobs)) {
       if (existsSync(mine)) break;
@@ -92,6 +83,13 @@ export class HubCache {
     const holder = pid === undefined ? "" : `.${pid}`;
     return `${this.blob(etag)}.lowrank${holder}.incomplete`;
   }
+}
+
+/** Makes the folder in which a file is to lie. Throws DiskError where the disk refuses. */
+async function makeFolderOf(path: string): Promise<void> {
+  await makeFolder(dirname(path)).catch((error: unknown) => {
+    throw diskError(path, error);
+  });
 }
 
 /** Whether a file is the part `free`, or the same part in the hands of a process that is gone. */

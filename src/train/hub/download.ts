@@ -3,6 +3,7 @@ import { createHash, type Hash } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { open, rename, rm } from "node:fs/promises";
 import { FormatError, LowrankError } from "../../gpu/errors.ts";
+import { diskError } from "../../tensor/files.ts";
 import type { HubCache } from "./cache.ts";
 
 const ATTEMPTS = 5;
@@ -27,7 +28,7 @@ const running = new Map<string, Promise<void>>();
  * in a row bring nothing; what came stays for the next call.
  * @param onBytes  called with the number of bytes of the file that are here
  * @throws LowrankError for a network that gives nothing more; FormatError for content that is not what
- *   the hub listed; what the hub answers as `fetcher` throws it
+ *   the hub listed; DiskError for a full disk; what the hub answers as `fetcher` throws it
  */
 export async function download(
   cache: HubCache,
@@ -112,7 +113,9 @@ async function append(
   try {
     let done = bytes;
     for await (const piece of await fetcher(file, bytes)) {
-      await target.writeFile(piece);
+      await target.writeFile(piece).catch((error: unknown) => {
+        throw diskError(part, error, file.size); // no network mends it
+      });
       done += piece.length;
       if (done > file.size) return; // not what was asked for: the check will say so
       onBytes(done);
