@@ -105,7 +105,7 @@ async function ofDevice(
   where: Conditions,
   { seconds, quick = false }: Options,
 ) {
-  const bar = await output.bar("measuring", DEVICE_ROWS);
+  const bar = output.bar("measuring", DEVICE_ROWS);
   const peak = await measureRoofline(gpu);
   const rows = await benchDevice(gpu, {
     ...(seconds === undefined ? {} : { seconds }),

@@ -6,7 +6,7 @@ const MOMENT_MS = 1500;
 
 export class LateBar {
   private readonly began = performance.now();
-  private bar: Promise<Bar> | null = null;
+  private bar: Bar | null = null;
 
   constructor(
     private readonly output: Output,
@@ -16,10 +16,10 @@ export class LateBar {
   update(done: number, of: number, facts = ""): void {
     if (performance.now() - this.began < MOMENT_MS) return;
     this.bar ??= this.output.bar(this.name, of, done);
-    void this.bar.then((bar) => bar.update(done, facts));
+    this.bar.update(done, facts);
   }
 
   end(): void {
-    void this.bar?.then((bar) => bar.end());
+    this.bar?.end();
   }
 }

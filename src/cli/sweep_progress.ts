@@ -9,7 +9,7 @@ type Watching = Required<
 >; // biome-ignore format: one line
 
 export class SweepProgress {
-  private bar: Promise<Bar> | null = null;
+  private bar: Bar | null = null;
   private loading: LateBar | null = null;
   private counted = { done: 0, of: 0 };
   private running = "";
@@ -45,7 +45,7 @@ export class SweepProgress {
       },
       onStep: ({ step, steps }) => this.show(` step ${step}/${steps}`),
       onTrial: ({ trial, objective, stopped, error }) => {
-        if (stopped === "failed") output.note(`\ntrial ${trial} failed: ${error}`);
+        if (stopped === "failed") output.note(`trial ${trial} failed: ${error}`);
         if (objective !== null && objective < this.best.objective) this.best = { trial, objective };
       },
     };
@@ -54,7 +54,7 @@ export class SweepProgress {
   /** Ends what is shown. */
   end(): void {
     this.loading?.end();
-    void this.bar?.then((bar) => bar.end());
+    this.bar?.end();
     this.loading = this.bar = null;
   }
 
@@ -65,6 +65,6 @@ export class SweepProgress {
     const { trial, objective } = this.best;
     const best = trial < 0 ? "" : `best ${figureText(objective)} (${trial})`;
     const facts = [best, this.running && `${this.running}${step}`].filter((part) => part);
-    void this.bar.then((bar) => bar.update(done, facts.join(" · ")));
+    this.bar.update(done, facts.join(" · "));
   }
 }

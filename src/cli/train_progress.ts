@@ -13,7 +13,7 @@ type Watching = Required<
 >;
 
 export class TrainProgress {
-  private bar: Promise<Bar> | null = null;
+  private bar: Bar | null = null;
   private loading: LateBar | null = null;
   private held = "";
 
@@ -50,8 +50,7 @@ export class TrainProgress {
       },
       onStep: ({ step, steps, smoothedLoss }) => {
         this.bar ??= output.bar("training", steps, step - 1);
-        const facts = `loss ${smoothedLoss.toFixed(3)} ${this.held}`.trimEnd();
-        void this.bar.then((bar) => bar.update(step, facts));
+        this.bar.update(step, `loss ${smoothedLoss.toFixed(3)} ${this.held}`.trimEnd());
       },
       onLook: ({ set, loss }) => {
         if (set === "valid") this.held = `valid ${loss.toFixed(3)}`;
@@ -62,7 +61,7 @@ export class TrainProgress {
   /** Ends what is shown. */
   end(): void {
     this.loading?.end();
-    void this.bar?.then((bar) => bar.end());
+    this.bar?.end();
     this.loading = this.bar = null;
   }
 }
