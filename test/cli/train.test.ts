@@ -231,7 +231,7 @@ gpuTest(
       ["chat.jsonl", '{"messages": []}\n', "line 1: messages holds no turn of the assistant"],
       ["field.jsonl", '{"txt": "the"}\n', "nor messages, but txt"],
       ["long.jsonl", `{"text": "${"fox ".repeat(9)}"}\n`, /line 1: \d+ tokens, but 17 fit\. .*--long/],
-      ["empty.txt", "", /data: train must be at least one example, got none of 0 samples .* from .*empty\.txt/],
+      ["empty.txt", "", /data: .*empty\.txt must be at least one example, got none of 0 samples \(0 bad, 0 too long\)/],
       ["bytes.txt", "fox\0fox", "bytes.txt, line 1: binary data"],
       ["list.json", "[]", /list\.json must be JSONL, got JSON\. .*jq/],
     ]; // biome-ignore format: as a table

@@ -54,12 +54,13 @@ export interface LoadedData {
   counts: LoadCounts;
 }
 
+const samples = (n: number) => (n === 1 ? "1 sample" : `${n} samples`);
+
 /** What one should know of samples that were not used as they are, in sentences. */
 export function notesOn(
   { bad, long, dropped, problems }: LoadCounts,
   way: LoadOptions["long"],
 ): string[] {
-  const samples = (n: number) => (n === 1 ? "1 sample" : `${n} samples`);
   const cut = way === "truncate" ? long - dropped : 0;
   return [
     ...(bad > 0 ? [`${samples(bad)} passed over as bad: ${problems[0]}`] : []),
@@ -95,9 +96,12 @@ export async function loadData(tokenizer: Tokenizer, options: LoadOptions): Prom
   };
   await read(options.train, typeof valid === "number" ? valid : 0, sets.train);
   if (Array.isArray(valid)) await read(valid, 0, sets.valid);
-  checkFilled("train", sets.train, counts, options.train);
-  const held = Array.isArray(valid) ? valid : options.train;
-  if (valid !== undefined) checkFilled("valid", sets.valid, counts, held);
+  if (sets.train.count === 0) throw nothing(namesOf(options.train), counts);
+  if (valid !== undefined && sets.valid.count === 0) {
+    const names = namesOf(Array.isArray(valid) ? valid : options.train);
+    const hint = "Hold out a larger share, or name files of their own.";
+    throw nothing("valid", counts, ` from ${names}`, hint);
+  }
   return { train: sets.train, valid: valid === undefined ? null : sets.valid, counts };
 }
 
@@ -163,19 +167,10 @@ function cut(
   return kept;
 }
 
-function checkFilled(
-  arg: string,
-  set: ExampleSet,
-  { samples, bad, dropped }: LoadCounts,
-  paths: readonly string[],
-): void {
-  if (set.count > 0) return;
-  const from = paths.slice(0, 3).join(", ") + (paths.length > 3 ? ", …" : "");
-  throw new FormatError({
-    op: "data",
-    arg,
-    expected: "at least one example",
-    got: `none of ${samples} samples (${bad} bad, ${dropped} too long) from ${from}`,
-    hint: arg === "valid" ? "Hold out a larger share, or name files of their own." : "",
-  });
+const namesOf = (paths: readonly string[]) =>
+  paths.slice(0, 3).join(", ") + (paths.length > 3 ? ", …" : "");
+
+function nothing(arg: string, counts: LoadCounts, from = "", hint = ""): FormatError {
+  const got = `none of ${samples(counts.samples)} (${counts.bad} bad, ${counts.dropped} too long)${from}`;
+  return new FormatError({ op: "data", arg, expected: "at least one example", got, hint });
 }
