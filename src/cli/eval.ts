@@ -31,6 +31,7 @@ import {
   openModel,
 } from "./models.ts";
 import type { Output } from "./output.ts";
+import { counted } from "./text.ts";
 
 const EXAMPLES = examples({
   "lowrank eval -a out/run --data valid.jsonl":
@@ -167,9 +168,15 @@ async function questionsOf(
   output: Output,
   tokenizer: Tokenizer,
   path: string,
-  { limit = Infinity, stop }: Options,
+  { limit = Infinity, stop, skipBad }: Options,
 ): Promise<LoadedQuestions> {
-  const all = await readQuestions(tokenizer, [path]);
+  const bad: string[] = [];
+  const all = await readQuestions(
+    tokenizer,
+    [path],
+    skipBad ? (problem) => bad.push(problem) : undefined,
+  );
+  if (bad.length > 0) output.note(`${counted(bad.length, "sample")} passed over as bad: ${bad[0]}`);
   const n = Math.min(limit, all.length);
   const questions = Array.from({ length: n }, (_, i) => all[Math.floor((i * all.length) / n)]!);
   const stopTexts = (stop ?? []).map((text) =>

@@ -5,7 +5,7 @@ import type {
   RowDifference,
   RowFigures,
 } from "../train/evaluation/index.ts";
-import { countText, figureText, table } from "./text.ts";
+import { counted, figureText, table } from "./text.ts";
 
 export interface SetFigures {
   path: string;
@@ -41,7 +41,7 @@ export function evalText({ level, sets, exact_match }: EvalDocument): string {
 
 function setText({ path, kind, base, adapters }: SetFigures): string {
   const what = kind === "general" ? "general text" : "data";
-  const title = `${what}: ${path}, ${countText(base.rows)} rows, ${countText(base.tokens)} tokens`;
+  const title = `${what}: ${path}, ${counted(base.rows, "row")}, ${counted(base.tokens, "token")}`;
   const figures = (name: string, f: RowFigures) => [
     name,
     estimate(f.loss),
@@ -59,10 +59,15 @@ function setText({ path, kind, base, adapters }: SetFigures): string {
       "",
       signed(difference.accuracy, percent),
     ]);
-    notes.push(verdict(name, kind, difference.loss));
+    if (base.rows > 1) notes.push(verdict(name, kind, difference.loss));
   }
-  if (base.rows < FEW) notes.push(`${base.rows} rows are few: their intervals are rough, and rather too narrow.`); // biome-ignore format: one line
+  if (base.rows < FEW) notes.push(fewText(base.rows, "row"));
   return [title, table(["", "loss", "perplexity", "accuracy"], rows), ...notes].join("\n");
+}
+
+function fewText(n: number, what: string): string {
+  if (n === 1) return `One ${what} says little: only several show a spread.`;
+  return `${counted(n, what)} are few: their intervals are rough, and rather too narrow.`;
 }
 
 /** What a difference of losses means. */
@@ -83,9 +88,10 @@ function matchText({ path, questions, base, adapters }: MatchRow): string {
   for (const adapter of adapters) {
     rows.push([adapter.name, estimate(adapter, percent), signed(adapter.difference, percent)]);
   }
-  const title = `exact match: ${path}, ${countText(questions)} questions`;
+  const title = `exact match: ${path}, ${counted(questions, "question")}`;
+  const few = questions < FEW ? [fewText(questions, "question")] : [];
   const misses = missText(adapters.at(-1)?.answers ?? base.answers);
-  return [title, table(["", "hits", "− base"], rows), ...misses].join("\n");
+  return [title, table(["", "hits", "− base"], rows), ...few, ...misses].join("\n");
 }
 
 /** The first misses, which tell most. */
@@ -96,12 +102,17 @@ function missText(answers: readonly MatchedAnswer[]): string[] {
 }
 
 function estimate(e: Estimate, show: (v: number) => string = figureText): string {
-  return `${show(e.value)} [${show(e.low)}, ${show(e.high)}]`;
+  return show(e.value) + interval(e, show);
+}
+
+/** Nothing where rows show no spread, as one row does: it would claim to be exact. */
+function interval({ low, high }: Estimate, show: (v: number) => string): string {
+  return low === high ? "" : ` [${show(low)}, ${show(high)}]`;
 }
 
 function signed(e: Estimate, show: (v: number) => string = figureText): string {
   const sign = (v: number) => (v > 0 ? `+${show(v)}` : show(v).replace("-", "−"));
-  return `${sign(e.value)} [${sign(e.low)}, ${sign(e.high)}]`;
+  return sign(e.value) + interval(e, sign);
 }
 
 function percent(v: number): string {

@@ -12,6 +12,11 @@ export function countText(n: number): string {
   return n.toLocaleString("en-US");
 }
 
+/** `1 row`, `1,024 rows`. */
+export function counted(n: number, what: string): string {
+  return `${countText(n)} ${what}${n === 1 ? "" : "s"}`;
+}
+
 /** Digits enough to tell figures apart: `2.303`, `0.00012`, `1.2e-7`. */
 export function figureText(v: number, digits = 4): string {
   if (!Number.isFinite(v)) return `${v}`;

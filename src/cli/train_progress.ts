@@ -2,7 +2,7 @@
 import type { RunHooks } from "../train/recipe/index.ts";
 import { LateBar } from "./late_bar.ts";
 import type { Bar, Output } from "./output.ts";
-import { bytesText, countText, figureText } from "./text.ts";
+import { bytesText, counted, countText, figureText } from "./text.ts";
 import { rateText } from "./train_text.ts";
 
 type Watching = Required<
@@ -46,7 +46,7 @@ export class TrainProgress {
         this.end();
         if (found_rate) output.note(`learning rate ${rateText(found_rate)}`);
         this.held = valid ? `valid ${valid.before.toFixed(3)}` : "";
-        output.note(`training ${countText(parameters.trainable)} parameters for ${config.training.steps} steps …`); // biome-ignore format: one line
+        output.note(`training ${countText(parameters.trainable)} parameters for ${counted(config.training.steps, "step")} …`); // biome-ignore format: one line
       },
       onStep: ({ step, steps, smoothedLoss }) => {
         this.bar ??= output.bar("training", steps, step - 1);

@@ -1,6 +1,6 @@
 // What `lowrank train` prints in the end: what came of the run, and what to type next.
 import type { RunSummary } from "../train/recipe/index.ts";
-import { bytesText, countText, figureText, pairs } from "./text.ts";
+import { bytesText, counted, countText, figureText, pairs } from "./text.ts";
 
 /** A run for people, and the commands that go on with it. */
 export function runText(run: RunSummary): string {
@@ -17,7 +17,10 @@ function rowsOf(run: RunSummary): [string, string][] {
   const { trainable, total, share } = parameters;
   const speed = step_ms && `, ${figureText(step_ms, 3)} ms a step, ${countText(Math.round(tokens_per_second!))} tokens a second`; // biome-ignore format: one line
   const rows: [string, string][] = [
-    [config.method, `${config.model}, ${steps} of ${config.training.steps} steps${speed ?? ""}`],
+    [
+      config.method,
+      `${config.model}, ${steps} of ${counted(config.training.steps, "step")}${speed ?? ""}`,
+    ],
   ];
   const why = endOf(run);
   if (why) rows.push(["ended early", why]);

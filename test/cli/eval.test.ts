@@ -1,5 +1,5 @@
 // `lowrank eval`, run as a user runs it, against what the library computes of the same files.
-import { writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { equal, is, match, not, ok } from "uvu/assert";
 import { loadAdapter } from "../../src/lora/peft.ts";
 import { generate } from "../../src/nn/generate.ts";
@@ -56,6 +56,10 @@ gpuTest(
       match(text.stdout, /\na − base +[+−][\d.]+ \[[+−\d.]+, [+−\d.]+\]/);
       match(text.stdout, /general text: .*\n[\s\S]*(forgot|chance|gained)/);
       match(text.stdout, "5 rows are few");
+      const one = (await inProcess([...args, ...files, "--limit", "1"])).stdout;
+      match(one, /jsonl, 1 row, \d+ tokens\n.*\nbase +[\d.]+ +[\d.]+ +[\d.]+ %/);
+      match(one, "One row says little: only several show a spread.");
+      not.match(one, /is (better|worse)|forgot \d|gained|chance/);
       not.match(text.stdout, /undefined|NaN|\[object/);
     }),
 );
@@ -95,6 +99,15 @@ gpuTest("exact match: hits of base and adapter, what is overlooked, what was mis
     match(text.stdout, /^exact match: .* questions\n +hits +− base\nbase +/);
     match(text.stdout, /missed: expected ".*", got "/);
     not.match(text.stderr, "see --stop");
+    match(text.stdout, /\n\d questions are few: /);
+    const bad = `${folder}/bad.jsonl`;
+    writeFileSync(bad, `${readFileSync(file, "utf8")}{"prompt": "a"}\nno JSON\n`);
+    const passed = await inProcess([...args.map((a) => (a === file ? bad : a)), "--skip-bad"]);
+    match(passed.stderr, /^2 samples passed over as bad: .*bad\.jsonl, line \d: a prompt without/m);
+    match(passed.stdout, `bad.jsonl, ${usable.length} questions`);
+    writeFileSync(bad, "");
+    const none = await inProcess([...args.map((a) => (a === file ? bad : a))]);
+    match(none.stderr, /^exactMatch: .*bad\.jsonl must be at least one question, got none\./m);
   }),
 );
 

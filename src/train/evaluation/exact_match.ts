@@ -45,11 +45,13 @@ export interface MatchedAnswer {
 
 /**
  * The questions of files: prompts with completions, and chats, of which the last turn of the assistant is expected.
- * @throws FormatError with file and line for a sample that is neither, or cannot be read
+ * @param onBad  where given, gets file, line and reason of a sample that is neither or cannot be read, which is passed over
+ * @throws FormatError with the same where it is not given, and where no question is left
  */
 export async function readQuestions(
   tokenizer: Tokenizer,
   paths: readonly string[],
+  onBad?: (problem: string) => void,
 ): Promise<Question[]> {
   const questions: Question[] = [];
   for await (const { file, line, sample, problem } of readSamples(paths)) {
@@ -57,11 +59,14 @@ export async function readQuestions(
       if (!sample) throw new Error(problem);
       questions.push(await questionOf(tokenizer, sample));
     } catch (error) {
-      const why = (error as Error).message.replace(/\.$/, "");
-      throw new FormatError(`exactMatch: ${file}, line ${line}: ${why}.`);
+      const problem = `${file}, line ${line}: ${(error as Error).message.replace(/\.$/, "")}`;
+      if (!onBad) throw new FormatError(`exactMatch: ${problem}.`);
+      onBad(problem);
     }
   }
-  return questions;
+  if (questions.length > 0) return questions;
+  const arg = paths.join(", ");
+  throw new FormatError({ op: "exactMatch", arg, expected: "at least one question", got: "none" });
 }
 
 /**
