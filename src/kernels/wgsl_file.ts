@@ -1,5 +1,5 @@
 // What a WGSL file says of itself: its bindings, its parameters, and the text that the device compiles.
-import { LimitError } from "../gpu/errors.ts";
+import { LimitError, ValueError } from "../gpu/errors.ts";
 import { sources } from "./sources.ts";
 import { type Defines, specialize } from "./specialize.ts";
 
@@ -17,7 +17,11 @@ export interface Field {
 }
 
 /** Shared text, by the names in a first line `// requires: …`. */
-const libraries = { philox: sources["lib/philox"], quantized: sources["lib/quantized"] };
+const libraries: ReadonlyMap<string, string> = new Map([
+  ["philox", sources["lib/philox"]],
+  ["quantized", sources["lib/quantized"]],
+  ["subgroup_tile", sources["lib/subgroup_tile"]],
+]);
 const PARAMS_LINE = /^var<immediate> +params *: *Params *;/m;
 const MAX_PARAM_BYTES = 64;
 
@@ -48,6 +52,17 @@ export function readFields(name: string, source: string): Field[] {
   });
 }
 
+function library(name: string, wanted: string): string {
+  const text = libraries.get(wanted);
+  if (text !== undefined) return text;
+  throw new ValueError({
+    op: name,
+    arg: "// requires:",
+    expected: [...libraries.keys()].join(" or "),
+    got: wanted,
+  });
+}
+
 /** The text that the device compiles: defaults replaced, generator added, parameters placed. */
 export function complete(
   name: string,
@@ -57,7 +72,7 @@ export function complete(
 ): string {
   let code = specialize(name, source, defines);
   const required = source.match(/^\/\/ requires: (.*)/)?.[1]?.split(", ") ?? [];
-  for (const lib of required) code += libraries[lib as keyof typeof libraries];
+  for (const lib of required) code += library(name, lib);
   if (Object.values(defines).includes("f16")) code = `enable f16;\n${code}`;
   if (immediates) return code;
   return code.replace(PARAMS_LINE, "@group(1) @binding(0) var<uniform> params: Params;");

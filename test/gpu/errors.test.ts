@@ -51,6 +51,14 @@ gpuTest("an entry point that is not there: an error at once that names it", () =
   throwsLike(run, "DeviceError", /^none_forward: got an error from the device/);
 });
 
+gpuTest("a library that is not there: an error that names those that are", () => {
+  const source = `// requires: philoxx
+@group(0) @binding(0) var<storage, read_write> y: array<f32>;
+@compute @workgroup_size(1) fn own() { y[0] = 1; }`;
+  const run = () => kernel("own", source).run("own", { tensors: { y: zeros([1]) }, groups: [1] });
+  throwsLike(run, "ValueError", /^own: \/\/ requires: must be philox or .*, got philoxx/);
+});
+
 gpuTest("a buffer too small for its binding: the read throws, once, and names the op", async () => {
   const error = await rejected(tooSmall().data());
   is(error.op, "wide_forward");
