@@ -11,9 +11,7 @@ type Grads = readonly (Tensor | readonly (Tensor | null)[] | null | undefined)[]
 export type Results = Tensor | readonly [Tensor, Tensor, ...Tensor[]] | readonly Tensor[];
 
 /** The gradients of an op's results; of a list, those that nobody used have none. */
-export type GradOf<Y extends Results> = Y extends Tensor
-  ? Tensor
-  : { [K in keyof Y]: Tensor | null };
+type GradOf<Y extends Results> = Y extends Tensor ? Tensor : { [K in keyof Y]: Tensor | null };
 
 /** What the gradients of an argument will be added to, where there is something. */
 type TotalOf<T> = T extends readonly Tensor[] ? readonly (Tensor | null)[] : Tensor | null;

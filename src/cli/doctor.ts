@@ -27,7 +27,7 @@ export async function doctor(what: "report" | "json" | "commands" = "report"): P
 }
 
 /** What a line is about, and what it says. */
-export type Row = readonly [name: string, text: string];
+type Row = readonly [name: string, text: string];
 
 function printLines(rows: readonly Row[]): void {
   for (const [name, text] of rows) {
@@ -43,7 +43,7 @@ function printJson(rows: readonly Row[]): void {
 }
 
 /** What the device is and can do, line by line. */
-export function report(gpu: Gpu): Row[] {
+function report(gpu: Gpu): Row[] {
   const { limits, info } = gpu;
   const origins = {
     gpu: "a GPU of this machine",

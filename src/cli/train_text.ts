@@ -70,7 +70,7 @@ function memoryText({ total, ...parts }: NonNullable<RunSummary["memory"]>["peak
 }
 
 /** What to type next. */
-export function nextCommands({ config, folder, stopped }: RunSummary): [string, string][] {
+function nextCommands({ config, folder, stopped }: RunSummary): [string, string][] {
   const { method, tokenizer, data } = config;
   const isFull = method === "full";
   const run = quoted(folder);

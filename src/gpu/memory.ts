@@ -26,7 +26,7 @@ export interface Rise {
 }
 
 /** Bytes of one category. */
-export interface MemoryUse {
+interface MemoryUse {
   /** In use now. */
   live: number;
   /** The most that the category had. */

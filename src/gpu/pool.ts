@@ -36,7 +36,7 @@ export function largestBinding(limits: GPUSupportedLimits): number {
 }
 
 /** Rounds a request up so that at most an eighth of a buffer is waste, in steps of 256 bytes. */
-export function sizeClass(bytes: number): number {
+function sizeClass(bytes: number): number {
   const octave = 2 ** Math.floor(Math.log2(Math.max(bytes, 1)));
   const step = Math.max(STEP, octave / 8);
   return Math.max(STEP, Math.ceil(bytes / step) * step);

@@ -21,7 +21,7 @@ import { DeviceError, FormatError } from "./errors.ts";
 import { readTar } from "./tar.ts";
 
 /** The npm package that carries SwiftShader. */
-export const CARRIER = "@sparticuz/chromium";
+const CARRIER = "@sparticuz/chromium";
 const ARCHIVE = "bin/swiftshader.tar.br";
 const LOADER = "libvulkan.so.1";
 const ICD = "vk_swiftshader_icd.json";

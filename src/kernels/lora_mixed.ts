@@ -19,7 +19,7 @@ const MOST_ROUNDS = 60_000; // of loops in one invocation on lavapipe
 const ROUNDS_OF_DROPPING = 11; // of the generator, for each quad
 
 /** How one adapter takes part. */
-export interface MixedTerm {
+interface MixedTerm {
   /** s. */
   scale: number;
   /** Probability of dropping. */

@@ -37,7 +37,7 @@ export interface MatmulOptions {
 }
 
 /** p · op(q), added to the product. */
-export interface Tail {
+interface Tail {
   /** [M, R] of f32 */
   p: Tensor;
   /** [R, N] of f32, or [N, R] where `transposeQ` */

@@ -50,10 +50,6 @@ export function setMatmulPrecision(next: MatmulPrecision): void {
   precision = next;
 }
 
-export function matmulPrecision(): MatmulPrecision {
-  return precision;
-}
-
 // A subgroup kernel takes a software device 0.2 to 1 second to compile once, less the fewer rows it has.
 // Below this much work the others lose less than 0.1 ms a call; unaligned shapes need a variant of
 // their own, so more.
@@ -157,7 +153,7 @@ export function matmulVariants(): MatmulVariant[] {
 }
 
 /** Whether the device multiplies 16 × 16 fragments of f16 into f32, with subgroups of 32. */
-export function hasTensorCores({ features, info }: Gpu): boolean {
+function hasTensorCores({ features, info }: Gpu): boolean {
   if (!features.has("chromium-experimental-subgroup-matrix") || !features.has("shader-f16")) {
     return false;
   }

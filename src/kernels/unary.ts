@@ -35,7 +35,7 @@ const NAMES = [
 export type UnaryName = (typeof NAMES)[number];
 
 /** The bounds of clamp; unused by the others. */
-export interface Bounds {
+interface Bounds {
   low: number;
   high: number;
 }

@@ -121,7 +121,7 @@ function need(arg: string, good: boolean, expected: string, got: unknown): void 
 }
 
 /** Throws ValueError for a field that nobody knows, or one of PEFT's that is not supported. */
-export function checkFields(config: object): void {
+function checkFields(config: object): void {
   const known = Object.keys(DEFAULTS);
   for (const [key, value] of Object.entries(config)) {
     if (known.includes(key)) continue;

@@ -44,7 +44,7 @@ export function product(M: Columns, N: Columns): Columns {
 }
 
 /** Mᵀ·N. */
-export function transposedProduct(M: Columns, N: Columns): Columns {
+function transposedProduct(M: Columns, N: Columns): Columns {
   return N.map((n) => Float64Array.from(M, (m) => dot(m, n)));
 }
 

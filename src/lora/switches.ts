@@ -89,7 +89,7 @@ function isIterator(result: unknown): boolean {
 }
 
 /** Notes who takes part and where their random numbers are, for a checkpoint that runs again in backward. */
-export function noteSwitches(switches: Switches): Restore {
+function noteSwitches(switches: Switches): Restore {
   const then = copyOf(switches);
   return () => {
     const now = copyOf(switches);

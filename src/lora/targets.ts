@@ -11,7 +11,7 @@ import { fullMatch } from "./python_regex.ts";
 import { SavedModule } from "./saved_module.ts";
 
 /** What can carry an adapter. */
-export type Adaptable = Linear | Conv1D | Embedding;
+type Adaptable = Linear | Conv1D | Embedding;
 
 /** One layer's part of an adapter. */
 export interface Target {

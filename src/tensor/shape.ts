@@ -3,7 +3,7 @@ import { ShapeError, ValueError } from "../gpu/errors.ts";
 
 export type Shape = readonly number[];
 
-export const MAX_RANK = 6;
+const MAX_RANK = 6;
 
 /** Number of elements. The empty shape is a scalar and has one. */
 export function sizeOf(shape: Shape): number {

@@ -104,4 +104,4 @@ export const le = comparison("le");
 export const gt = comparison("gt");
 export const ge = comparison("ge");
 
-export type { BinaryName, ComparisonName, Operand };
+export type { ComparisonName, Operand };

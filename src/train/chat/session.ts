@@ -20,7 +20,7 @@ export interface ChatSettings extends GenerateOptions {
 }
 
 /** How an answer ended: by a stop, at its longest, or because it was asked to. */
-export type AnswerEnd = "stop" | "length" | "aborted";
+type AnswerEnd = "stop" | "length" | "aborted";
 
 /** What an answer was. */
 export interface Answer {

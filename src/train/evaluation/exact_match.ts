@@ -20,7 +20,7 @@ export interface Question {
 }
 
 /** Ways to overlook differences that do not matter, in this order. */
-export const NORMALISATIONS = ["lowercase", "punctuation", "whitespace", "strip"] as const;
+const NORMALISATIONS = ["lowercase", "punctuation", "whitespace", "strip"] as const;
 export type Normalisation = (typeof NORMALISATIONS)[number];
 
 export interface ExactMatchOptions {

@@ -13,7 +13,7 @@ import {
 import type { Tensor } from "../../tensor/tensor.ts";
 
 /** What is left of a layer's update Δ after W + Δ was rounded to Q. */
-export interface LayerSurvival {
+interface LayerSurvival {
   /** ⟨Q − W, Δ⟩/‖Δ‖²: the share of the update that is there. */
   kept: number;
   /** ‖Q − (W + Δ)‖/‖Δ‖: the rounding error beside the update; where it is above 1, there is more error than update. */

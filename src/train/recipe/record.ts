@@ -12,7 +12,7 @@ import type { RatedConfig } from "./plan.ts";
 import type { RateFound } from "./rate.ts";
 
 /** Losses in nats per token on what is held out. */
-export interface HeldOut {
+interface HeldOut {
   before: number;
   /** Null while the run runs. */
   after: number | null;

@@ -4,7 +4,7 @@
 export const loss = (x: number): string => fixed(x, 3);
 
 /** A number with a real minus sign. */
-export function fixed(x: number, digits: number): string {
+function fixed(x: number, digits: number): string {
   return x.toFixed(digits).replace("-", "−");
 }
 

@@ -3,7 +3,7 @@ import { fileExists } from "../../tensor/files.ts";
 import type { Spectrum } from "../evaluation/spectrum.ts";
 import { inspectAdapter } from "../inspect/adapter.ts";
 
-export interface LayerSpectrum {
+interface LayerSpectrum {
   path: string;
   spectrum: Spectrum;
 }

@@ -28,7 +28,7 @@ export function line(values: readonly Mark[], style: LineStyle): Layer {
 }
 
 /** Shapes of dots that tell runs apart where colours do not. */
-export const DOT_SHAPES = [
+const DOT_SHAPES = [
   "circle",
   "square",
   "diamond",

@@ -149,7 +149,7 @@ export const METHODS: Readonly<Record<string, string>> = {
 };
 
 /** The device's name, however the run wrote it. */
-export function deviceOf(facts: Run["facts"]): string | null {
+function deviceOf(facts: Run["facts"]): string | null {
   return facts.text("adapter") ?? facts.text("adapter.description") ?? facts.text("adapter.name");
 }
 

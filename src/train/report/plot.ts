@@ -23,7 +23,7 @@ interface Margin {
 }
 
 /** Widths in pixels: a whole row of the page, half of one, a third, which is also a phone's. */
-export const WIDTHS = { whole: 1080, half: 524, third: 338 } as const;
+const WIDTHS = { whole: 1080, half: 524, third: 338 } as const;
 export type Size = keyof typeof WIDTHS;
 
 const MARGIN: Margin = { left: 50, right: 16, top: 12, bottom: 40 };

@@ -31,7 +31,7 @@ function masked(bytes: Uint8Array): number {
 }
 
 /** A frame around bytes. */
-export function record(bytes: Uint8Array): Uint8Array {
+function record(bytes: Uint8Array): Uint8Array {
   const frame = new Uint8Array(bytes.length + 16);
   const view = new DataView(frame.buffer);
   view.setBigUint64(0, BigInt(bytes.length), true);

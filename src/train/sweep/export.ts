@@ -5,7 +5,7 @@ export const EXPORTS = ["slurm", "ray", "k8s"] as const;
 export type ExportKind = (typeof EXPORTS)[number];
 
 /** What runs a trial, wherever the folder of the sweep and the packages are. */
-export function commandOf(folder: string, { trial }: Pick<Task, "trial">): string {
+function commandOf(folder: string, { trial }: Pick<Task, "trial">): string {
   return `npx lowrank sweep ${quoted(folder)} --trial ${trial}`;
 }
 

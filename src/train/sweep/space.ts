@@ -20,7 +20,7 @@ export interface Range {
   points: number;
 }
 
-export interface Choice {
+interface Choice {
   kind: "choice";
   values: readonly Value[];
 }

@@ -43,7 +43,7 @@ const sweepSchema = schema.extend({
 /** A configuration of a sweep as it is written. */
 export type SweepConfig = TrainConfig & Pick<z.input<typeof sweepSchema>, "space" | "sweep">;
 
-export type SweepSection = z.output<typeof section>;
+type SweepSection = z.output<typeof section>;
 
 /** A sweep that was checked as far as that needs no model and no data. */
 export interface SweepPlan {

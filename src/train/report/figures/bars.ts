@@ -7,7 +7,7 @@ import { type Layer, plot } from "../plot.ts";
 import type { OpTime, Run } from "../read_run.ts";
 
 /** Bytes of each category at the peak, in the order in which they are stacked. */
-export function memoryOf({ facts }: Run): [category: string, bytes: number][] {
+function memoryOf({ facts }: Run): [category: string, bytes: number][] {
   const at = facts.numbers("memory.peak_bytes").filter(([name, n]) => name !== "total" && n > 0);
   const place = (name: string) =>
     (MEMORY_CATEGORIES as readonly string[]).indexOf(name) + 1 || Infinity;
