@@ -1,5 +1,4 @@
 import {
-  type BinaryName,
   binaryBackward,
   binaryCompare,
   binaryForward,
