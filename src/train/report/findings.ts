@@ -159,7 +159,8 @@ const forgetting: Rule = ({ general }) => {
   const rise = last.loss - first.loss;
   const share = rise / first.loss;
   const text = `On general text the loss went from ${loss(first.loss)} to ${loss(last.loss)} (${signed(rise)} nats per token).`;
-  if (share < 0.02) return { kind: "good", title: "Little was forgotten", text };
+  const title = rise > 0 ? "Little was forgotten" : "Nothing was forgotten";
+  if (share < 0.02) return { kind: "good", title, text };
   return {
     kind: share > 0.1 ? "bad" : "mind",
     title: `Forgetting: ${percent(share)} higher loss on general text`,

@@ -53,6 +53,8 @@ test("forgetting is weighed against the general loss", async () => {
     [(await of(0.01)).kind, (await of(0.15)).kind, (await of(0.6)).kind],
     ["good", "mind", "bad"],
   );
+  is((await of(0.01)).title, "Little was forgotten");
+  is((await of(-0.2)).title, "Nothing was forgotten");
   match((await of(0.6)).text, /from 2\.901 to 3\.\d+ \(\+0\.\d+ nats per token\)/);
 });
 

@@ -37,6 +37,21 @@ test("templates escape text and join lists; markup passes", () => {
   is(escaped("a\u0000\u001b[31m\u202eb\tc"), "a\ufffd\ufffd[31m\ufffdb\tc");
 });
 
+test("the clip is told where the plot of gradient norms shows it", async () => {
+  const of = (norm: number) =>
+    pageOf((folder) => {
+      makeRun(folder, {});
+      const file = `${folder}/metrics.jsonl`;
+      const lines = readFileSync(file, "utf8").replace(
+        /"grad_norm":[\d.]+/g,
+        `"grad_norm":${norm}`,
+      );
+      writeFileSync(file, lines);
+    });
+  match(await of(1.7), "Global, before the clip. Dotted: 1.");
+  match(await of(0.4), /Global, before the clip\.<\/p>/);
+});
+
 test("a run's page has all its parts", async () => {
   const page = await pageOf((folder) => makeRun(folder, { turns: 200, skipped: [41] }));
   equal(headings(page).slice(1), [

@@ -187,7 +187,7 @@ const SERIES: readonly Series[] = [
   },
   {
     title: "Gradient norm",
-    about: "Global, before the clip, which is dotted.",
+    about: "Global, before the clip.",
     of: (s) => s.gradNorm,
     format: "~g",
     level: ({ facts }) => facts.number("config.training.clip"),
@@ -212,11 +212,12 @@ export async function stepFigures(runs: readonly Run[]): Promise<Figure[]> {
     const [, high] = rangeOf(cut ? usual(all) : all)!;
     const top = Math.max(high, 0) || 1;
     const at = levelOf?.(seen[0]!) ?? null;
+    const isLevelSeen = at !== null && at <= top;
     const marksOf = (run: Run) =>
       curve(run.steps, of).map(({ x, y }) => ({ x, y: y === null ? null : Math.min(y, top) }));
     const alt = `${title} by step, up to ${all.reduce((a, b) => Math.max(a, b)).toPrecision(3)}.`;
     const layer = [
-      ...(at !== null && at <= top ? [level(at)] : []),
+      ...(isLevelSeen ? [level(at)] : []),
       ...seen.map((run) =>
         line(marksOf(run), {
           colour: colourOf(runs.indexOf(run)),
@@ -230,7 +231,8 @@ export async function stepFigures(runs: readonly Run[]): Promise<Figure[]> {
       { domain: [0, top], nice: true, format },
     );
     const drawn = await plot(alt, "third", () => ({ height: 170, layer, encoding }));
-    figures.push({ title, about, size: "third", plot: drawn });
+    const told = isLevelSeen ? `${about} Dotted: ${at}.` : about;
+    figures.push({ title, about: told, size: "third", plot: drawn });
   }
   return figures;
 }
