@@ -159,7 +159,8 @@ export function settingText(value: unknown): string {
   if (typeof value === "number") return plain(value);
   if (typeof value === "string") return value;
   if (Array.isArray(value)) return value.map(settingText).join(", ") || "–";
-  return JSON.stringify(value);
+  const text = JSON.stringify(value);
+  return text === "{}" ? "–" : text;
 }
 
 /** All settings, device and version, by section. */

@@ -90,18 +90,19 @@ async function trialOf(folder: string, line: Facts): Promise<Trial> {
     steps: line.number("steps"),
     seconds: line.number("seconds"),
     stopped: line.text("stopped"),
-    paused: line.number("budget") !== null,
+    paused: line.number("budget") !== null && line.text("stopped") === "limit",
     valid: (await isRun(own)) ? (await readRun(own)).valid : [],
   };
 }
 
-/** Settings by dotted path; what is neither number nor text becomes JSON. */
+/** Settings by dotted path; lists of words become `a+b`, what else is neither number nor text becomes JSON. */
 function settingsOf(value: unknown): Record<string, Setting> {
   if (typeof value !== "object" || value === null) return {};
-  return Object.fromEntries(
-    Object.entries(value).map(([key, one]) => [
-      key,
-      typeof one === "number" || typeof one === "string" ? one : JSON.stringify(one),
-    ]),
-  );
+  return Object.fromEntries(Object.entries(value).map(([key, one]) => [key, settingFrom(one)]));
+}
+
+function settingFrom(value: unknown): Setting {
+  if (typeof value === "number" || typeof value === "string") return value;
+  const isWords = Array.isArray(value) && value.every((part) => typeof part === "string");
+  return isWords ? value.join("+") : JSON.stringify(value);
 }

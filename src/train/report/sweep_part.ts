@@ -16,10 +16,12 @@ import type { Sweep } from "./read_sweep.ts";
 export async function sweepPart(sweep: Sweep): Promise<Html> {
   const { name, facts, trials, varied } = sweep;
   const search = facts.text("sweep.search");
+  const weight = facts.number("sweep.forgetting_weight");
   const about = [
     `${trials.length} ${trials.length === 1 ? "trial" : "trials"}`,
     varied.length > 0 && `over ${listed(varied)}`,
     search && `by ${search}`,
+    weight && `for the least validation loss + ${weight} × forgetting`,
   ].filter((part) => part);
   const drawn = [
     await parallelFigure(sweep),

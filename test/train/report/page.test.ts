@@ -13,6 +13,7 @@ import {
 } from "../../../src/train/report/format.ts";
 import { escaped, html } from "../../../src/train/report/html.ts";
 import { report } from "../../../src/train/report/index.ts";
+import { settingText } from "../../../src/train/report/overview.ts";
 import { STYLE } from "../../../src/train/report/style.ts";
 import { thin } from "../../../src/train/report/thin.ts";
 import { inFolder } from "../../child.ts";
@@ -35,6 +36,10 @@ test("templates escape text and join lists; markup passes", () => {
   is(escaped(name), "&lt;b a=&quot;1&quot; b=&#39;2&#39;&gt;&amp;");
   is(`${html`<i>${name}</i>${[1, null, html`<u>`]}${false}`}`, `<i>${escaped(name)}</i>1<u>`);
   is(escaped("a\u0000\u001b[31m\u202eb\tc"), "a\ufffd\ufffd[31m\ufffdb\tc");
+});
+
+test("settings as text: lists by commas, nothing as a dash", () => {
+  equal([["a", "b"], {}, null, 2e-5, { a: 1 }].map(settingText), ["a, b", "–", "–", "2e-5", '{"a":1}']); // biome-ignore format: one line
 });
 
 test("the clip is told where the plot of gradient norms shows it", async () => {
@@ -124,6 +129,20 @@ test("a sweep's page has all its parts", async () => {
     "Trials, the best first",
   ]);
   not.match(page, /undefined|NaN|\[object|Infinity/);
+  not.match(page, "for the least");
+  const weighed = await pageOf((folder) => {
+    makeSweep(folder, { trials: 4 });
+    const file = `${folder}/sweep.json`;
+    const { sweep, ...others } = JSON.parse(readFileSync(file, "utf8"));
+    writeFileSync(file, JSON.stringify({ ...others, sweep: { ...sweep, forgetting_weight: 0.5 } }));
+    const trials = readFileSync(`${folder}/trials.jsonl`, "utf8");
+    writeFileSync(
+      `${folder}/trials.jsonl`,
+      trials.replace(/"training.lr":[\d.e-]+/, '"training.lr":0.0204912'),
+    );
+  });
+  match(weighed, "by asha for the least validation loss + 0.5 × forgetting");
+  match(weighed, "<td>0.02049</td>");
 });
 
 test("hostile names stay text, and nothing on the page could run or fetch", () =>

@@ -113,26 +113,28 @@ test("what is of a wrong type counts as absent", () =>
 test("a sweep's trials come the best first, whole ones before paused, with the last line of each", () =>
   inFolder(async (folder) => {
     const line = (trial: number, objective: number | null, budget: number | null, more = {}) =>
-      `${JSON.stringify({ trial, settings: { "lora.r": 4 + trial, seed: 0 }, objective, budget, ...more })}\n`;
+      `${JSON.stringify({ trial, settings: { "lora.r": 4 + trial, on: ["q", "v"], seed: 0 }, objective, budget, ...more })}\n`;
     writeFileSync(
       `${folder}/trials.jsonl`,
       line(0, 1.5, 10) +
         line(1, 2, null) +
         line(2, null, null, { stopped: "failed" }) +
-        line(0, 1.4, 20) +
-        line(3, 1.9, null) +
+        line(0, 1.4, 20, { stopped: "limit" }) +
+        line(3, 1.9, 40, { stopped: "steps" }) +
         '{"trial":"x"}\n{"trial":4,"settings":{},"objec',
     );
     const { trials, varied, damage } = await readSweep(folder);
+    equal(trials.map(({ paused }) => paused), [false, false, true, false]); // biome-ignore format: one line
     equal(
       trials.map(({ name, objective }) => [name, objective]),
       [
-        ["3", 1.9],
         ["1", 2],
+        ["3", 1.9],
         ["0", 1.4],
         ["2", null],
       ],
     );
+    equal(trials[0]!.settings, { "lora.r": 5, on: "q+v", seed: 0 });
     equal(varied, ["lora.r"]);
     match(damage[0]!, "the last line is torn");
   }));

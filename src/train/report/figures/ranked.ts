@@ -1,5 +1,5 @@
 // Trials of a sweep in their order: how good each is, how it is coloured and named.
-import { loss } from "../format.ts";
+import { loss, plain } from "../format.ts";
 import type { Sweep, Trial } from "../read_sweep.ts";
 import type { SettingAxis } from "./axis.ts";
 
@@ -24,8 +24,9 @@ export const shade = (good: number): string =>
 export const nameOf = (trial: Scored, by: readonly SettingAxis[]): string =>
   `trial ${trial.name}: ${by.map((axis) => `${axis.name} ${settingOf(trial, axis)}`).join(", ")}; objective ${loss(trial.objective)}`;
 
-/** A trial's setting as it is written. */
+/** A trial's setting as it is written, with more digits than an axis has. */
 export function settingOf(trial: Trial, { key, text }: SettingAxis): string {
   const value = trial.settings[key];
+  if (typeof value === "number") return plain(Number(value.toPrecision(4)));
   return value === undefined ? "–" : text(value);
 }
