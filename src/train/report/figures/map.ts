@@ -9,7 +9,7 @@ import { ranked, type Scored } from "./ranked.ts";
 /** The lowest objective over two settings. */
 export async function mapFigure(sweep: Sweep): Promise<Figure | null> {
   const trials = ranked(sweep);
-  const pair = pairOf(axesOf(trials, sweep.varied));
+  const pair = pairOf(axesOf(trials, sweep.varied), trials.length);
   if (!pair) return null;
   const [across, up] = pair;
   const cells = new Map<string, Scored & { n: number }>();
@@ -94,9 +94,11 @@ export async function mapFigure(sweep: Sweep): Promise<Figure | null> {
 
 const MOST_CELLS = 9;
 
-/** Rank and alpha where they vary, else the first two settings with few values. */
-function pairOf(by: readonly SettingAxis[]): [SettingAxis, SettingAxis] | null {
-  const few = by.filter(({ values }) => values.length > 1 && values.length <= MOST_CELLS);
+/** Rank and alpha where they vary, else the first two settings with few values, which trials share. */
+function pairOf(by: readonly SettingAxis[], trials: number): [SettingAxis, SettingAxis] | null {
+  const few = by.filter(
+    ({ values }) => values.length > 1 && values.length <= MOST_CELLS && values.length < trials,
+  );
   const named = (name: string) => few.find(({ key }) => key === name);
   const across = named("lora.r") ?? few[0];
   const up = named("lora.lora_alpha") ?? few.find((axis) => axis !== across);
