@@ -99,7 +99,8 @@ async function begin(
   const summary = await runSweep(raw, hooks);
   progress.end();
   output.document(summary);
-  if (summary.lines.length > 0) output.say(sweepText(summary));
+  if (summary.lines.length > 0)
+    output.say(sweepText(summary, (raw as { tokenizer?: unknown }).tokenizer));
   if (!summary.done) {
     output.note(`Interrupted; lowrank sweep ${summary.folder} goes on.`);
     return INTERRUPTED;

@@ -13,22 +13,34 @@ import { commandsText, quoted } from "./train_text.ts";
 /** Most trials that the table has. */
 const MOST = 20;
 
-/** A sweep for people, and the commands that go on with it. */
-export function sweepText({ folder, lines, best, settings, done }: SweepSummary): string {
+/**
+ * A sweep for people, and the commands that go on with it.
+ * @param tokenizer  as it was asked for
+ */
+export function sweepText(
+  { folder, lines, best, settings, done }: SweepSummary,
+  tokenizer: unknown,
+): string {
   const parts = [trialTable(lines)];
   const seeds = seedTable(lines);
   if (seeds) parts.push(seeds);
   if (settings) parts.push(`Best: ${settingsText(settings)}`);
-  return `${parts.join("\n\n")}\n\nNext:\n${commandsText(nextCommands(folder, best, done))}`;
+  return `${parts.join("\n\n")}\n\nNext:\n${commandsText(nextCommands(folder, best, done, tokenizer))}`;
 }
 
-function nextCommands(folder: string, best: TrialLine | null, done: boolean): [string, string][] {
+function nextCommands(
+  folder: string,
+  best: TrialLine | null,
+  done: boolean,
+  tokenizer: unknown,
+): [string, string][] {
   const own = quoted(folder);
   const next: [string, string][] = [];
   if (!done) next.push([`lowrank sweep ${own}`, "goes on where it was left"]);
   if (best) {
     next.push([`lowrank train -c ${quoted(`${folder}/best.json`)}`, "trains with the best settings, in a folder of its own"]); // biome-ignore format: one line
-    next.push([`lowrank generate -a ${quoted(`${folder}/${best.folder}`)} --prompt "…"`, "writes with the best trial; it is a run like any other"]); // biome-ignore format: one line
+    const own = typeof tokenizer === "string" ? ` --tokenizer ${quoted(tokenizer)}` : "";
+    next.push([`lowrank generate -a ${quoted(`${folder}/${best.folder}`)}${own} --prompt "…"`, "writes with the best trial; it is a run like any other"]); // biome-ignore format: one line
   }
   next.push([`lowrank report ${own}`, "all trials as a page"]);
   return next;

@@ -48,6 +48,8 @@ gpuTest(
     const { stdout, stderr } = await good(args);
     match(stdout, /^trial +r +lr +objective +valid +forgetting +steps +seconds\n/);
     match(stdout, /\nBest: r [24], lr [\d.]+\n\nNext:\n.*\n {2}lowrank train -c .*best\.json\n/);
+    match(stdout, `\n  lowrank generate -a ${folder}/sweep/trials/000`);
+    match(stdout, ` --tokenizer ${folder} --prompt "…"\n`);
     not.match(stdout, /undefined|NaN|\[object/);
     match(stderr, /trials █+ 3\/3 best [\d.]+ \(\d\)/);
     const sweep = `${folder}/sweep`;
