@@ -16,6 +16,7 @@ interface ChatCommand {
 type NumberName = "temperature" | "topK" | "topP" | "minP" | "repetitionPenalty" | "maxNewTokens" | "seed"; // biome-ignore format: one line
 
 function setting(
+  shown: string,
   name: NumberName,
   about: string,
   good: (v: number) => boolean,
@@ -26,11 +27,11 @@ function setting(
     takes: "N",
     about,
     run({ settings }, argument) {
-      if (argument === "") return `${name} is ${settings[name] ?? "the usual"}.`;
+      if (argument === "") return `${shown} is ${settings[name] ?? "the usual"}.`;
       const value = Number(argument);
-      if (!good(value)) throw new ValueError({ op: "chat", arg: name, expected, got: argument });
+      if (!good(value)) throw new ValueError({ op: "chat", arg: shown, expected, got: argument });
       settings[name] = value;
-      return `${name} is ${value} now.`;
+      return `${shown} is ${value} now.`;
     },
   };
 }
@@ -47,7 +48,8 @@ const COMMANDS: Readonly<Record<string, ChatCommand>> = {
     run(session, argument) {
       if (argument === "") return adaptersText(session);
       session.use(argument);
-      return `${whoAnswers(session)} answers now.`;
+      const verb = session.active.length > 1 ? "answer" : "answers";
+      return `${whoAnswers(session)} ${verb} now.`;
     },
   },
   reset: {
@@ -67,13 +69,19 @@ const COMMANDS: Readonly<Record<string, ChatCommand>> = {
       return argument === "" ? "The system is told nothing." : "The system is told that first.";
     },
   },
-  temperature: setting("temperature", "0: the likeliest token; higher: more surprising", (v) => v >= 0 && v < Infinity, "a number of at least 0"), // biome-ignore format: one line
-  "top-k": setting("topK", "draws among the k likeliest tokens", isCount, "a positive integer"),
-  "top-p": setting("topP", "draws among the tokens that together hold this probability", isShare, "in (0, 1]"), // biome-ignore format: one line
-  "min-p": setting("minP", "draws among tokens at least this many times as likely as the likeliest", (v) => v >= 0 && v <= 1, "in [0, 1]"), // biome-ignore format: one line
-  penalty: setting("repetitionPenalty", "above 1: repeats less", (v) => v > 0 && v < Infinity, "a number above 0"), // biome-ignore format: one line
-  max: setting("maxNewTokens", "most tokens of an answer", isCount, "a positive integer"),
-  seed: setting("seed", "the same seed gives the same answers", (v) => Number.isSafeInteger(v) && v >= 0, "an integer of at least 0"), // biome-ignore format: one line
+  temperature: setting("temperature", "temperature", "0: the likeliest token; higher: more surprising", (v) => v >= 0 && v < Infinity, "a number of at least 0"), // biome-ignore format: one line
+  "top-k": setting(
+    "top-k",
+    "topK",
+    "draws among the k likeliest tokens",
+    isCount,
+    "a positive integer",
+  ),
+  "top-p": setting("top-p", "topP", "draws among the tokens that together hold this probability", isShare, "in (0, 1]"), // biome-ignore format: one line
+  "min-p": setting("min-p", "minP", "draws among tokens at least this many times as likely as the likeliest", (v) => v >= 0 && v <= 1, "in [0, 1]"), // biome-ignore format: one line
+  penalty: setting("penalty", "repetitionPenalty", "above 1: repeats less", (v) => v > 0 && v < Infinity, "a number above 0"), // biome-ignore format: one line
+  max: setting("max", "maxNewTokens", "most tokens of an answer", isCount, "a positive integer"),
+  seed: setting("seed", "seed", "the same seed gives the same answers", (v) => Number.isSafeInteger(v) && v >= 0, "an integer of at least 0"), // biome-ignore format: one line
   quit: { takes: "", about: "leaves; so does Ctrl-D", run: () => "" },
 };
 
