@@ -85,9 +85,9 @@ async function generate(output: Output, options: Options): Promise<number> {
     const session = new ChatSession(model, tokenizer, lora, settings);
     if (options.use !== undefined) session.use(options.use);
     if ((options.chat || options.system) && !session.isChat && !options.interactive) {
-      const expected = "absent, for the tokenizer has no chat template";
+      const expected = "given with a tokenizer that has a chat template";
       const arg = options.chat ? "--chat" : "--system";
-      throw new UsageError({ op: "lowrank", arg, expected, got: "it" });
+      throw new UsageError({ op: "lowrank", arg, expected, got: "one without" });
     }
     if (options.interactive) {
       if (process.stdin.isTTY) output.note(greeting(session, found.model));
@@ -110,13 +110,14 @@ function checkCall(
   output: Output,
   { interactive, prompt, raw, chat, use, adapter }: Options,
 ): void {
-  const refuse = (arg: string, expected: string) => {
-    throw new UsageError({ op: "lowrank", arg, expected, got: "it" });
+  const refuse = (arg: string, expected: string, got: string) => {
+    throw new UsageError({ op: "lowrank", arg, expected, got });
   };
-  if (interactive && prompt !== undefined) refuse("--prompt", "absent with --interactive");
-  if (interactive && output.json) refuse("--json", "absent with --interactive");
-  if (raw && (!interactive || chat)) refuse("--raw", "given with --interactive and without --chat");
-  if (use !== undefined && !adapter) refuse("--use", "given with --adapter");
+  if (interactive && prompt !== undefined) refuse("--prompt", "absent with --interactive", "both");
+  if (interactive && output.json) refuse("--json", "absent with --interactive", "both");
+  if (raw && !interactive) refuse("--raw", "given with --interactive", "none");
+  if (raw && chat) refuse("--raw", "absent with --chat", "both");
+  if (use !== undefined && !adapter) refuse("--use", "given with --adapter", "none");
 }
 
 async function promptOf({ prompt }: Options): Promise<string> {

@@ -27,8 +27,10 @@ export function checkOut(
   if (!statSync(out).isDirectory()) refuse("a folder, or nothing yet", `the file ${out}`);
   const entries = readdirSync(out);
   if (entries.length === 0) return;
-  if (!overwrite)
-    refuse("an empty folder, or nothing yet", out, "Choose another, or overwrite it.");
+  if (!overwrite) {
+    const hint = "Choose another, or overwrite it: overwrite, or --overwrite of the command.";
+    refuse("an empty folder, or nothing yet", out, hint);
+  }
   if (entries.includes("config.json")) return;
   refuse("the folder of a model, to be overwritten", `${out}, which has no config.json`);
 }

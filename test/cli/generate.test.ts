@@ -142,10 +142,10 @@ gpuTest(
       ok(output.endsWith(`${a}\n`), "and again");
       ok(told.length >= 5);
       for (const part of [
-      "a answers now.", "b answers now.", "base answers now.", "a + b answers now.", "All turns are forgotten.",
+      "a answers now.", "b answers now.", "base answers now.", "a + b answer now.", "All turns are forgotten.",
       "* a\n  b\n  base", "the name must be one of a, b, base, got c.", "there is no /adaptor. Did you mean /adapter? See /help.",
       "temperature must be a number of at least 0, got warm", "temperature is 0.5 now.", "temperature is 0.5.",
-      "maxNewTokens is 3 now.", "/top-p N", "The system is told that first.", "The system is told nothing.", "seed is 4 now.",
+      "max is 3 now.", "/top-p N", "The system is told that first.", "The system is told nothing.", "seed is 4 now.",
       "chat: the turn must be of at most 61 tokens", "(ended after 6 tokens; /max N allows more)",
     ]) ok(notes.includes(part), `${part} is not in ${notes}`); // biome-ignore format: as a table
       not.match(output + notes, "never said");
@@ -197,17 +197,17 @@ gpuTest("what is wrong: exit codes and messages, and nothing on stdout", () =>
     const m = ["generate", "-m", world.model];
     const calls: [string[], number, string | RegExp][] = [
       [["generate", "-p", "x"], 2, "lowrank: --model must be given, got nothing."],
-      [[...m, "-i", "-p", "x"], 2, "--prompt must be absent with --interactive"],
+      [[...m, "-i", "-p", "x"], 2, "--prompt must be absent with --interactive, got both."],
       [[...m, "-i", "--json"], 2, "--json must be absent with --interactive"],
-      [[...m, "-p", "x", "--use", "a"], 2, "--use must be given with --adapter"],
+      [[...m, "-p", "x", "--use", "a"], 2, "--use must be given with --adapter, got none."],
       [[...m, "-p", "x", "--temperature", "hot"], 2, '--temperature must be a number of at least 0, got "hot"'], // biome-ignore format: one line
       [[...m, "-p", "x", "--temperature", "-1"], 2, "--temperature must be a number of at least 0, got -1."], // biome-ignore format: one line
       [[...m, "-p", "x", "-n", "1.5"], 2, "--max-tokens must be an integer of at least 0, got 1.5."],
       [[...m, "-p", "x", "--top-p", "2"], 2, "--top-p must be a number above 0 and at most 1, got 2."], // biome-ignore format: one line
       [[...m, "-p", "x", "--top-k", "0"], 2, "--top-k must be a positive integer, got 0."],
-      [[...m, "-p", "x", "--system", "s"], 2, "--system must be absent, for the tokenizer has no chat template"], // biome-ignore format: one line
+      [[...m, "-p", "x", "--system", "s"], 2, "--system must be given with a tokenizer that has a chat template, got one without."], // biome-ignore format: one line
       [[...m, "-p", "x", "--dtype", "f8"], 2, '--dtype must be one of auto, f32, f16, bf16, int8, nf4, got "f8"'], // biome-ignore format: one line
-      [[...m, "-p", "x", "--chat"], 2, "--chat must be absent, for the tokenizer has no chat template"],
+      [[...m, "-p", "x", "--chat"], 2, "--chat must be given with a tokenizer that has a chat template, got one without."],
       [["generate", "-m", `${folder}/none`, "-p", "x"], 1, "which is not there"],
       [[...m, "-a", world.model, "-p", "x"], 1, "the adapter must be a folder with adapter_config.json"],
       [[...m, "-a", world.adapters.a!, "-p", "x", "--use", "b"], 1, "one of a, base, got b"],

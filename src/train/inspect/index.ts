@@ -36,6 +36,10 @@ export async function inspect(
   if (mark === MARKS[0]) return inspectAdapter(bare, onProgress);
   if (mark === MARKS[1]) return inspectRun(bare);
   if (mark === MARKS[2]) return inspectModel(bare);
+  if (existsSync(`${bare}/sweep.json`)) {
+    const hint = `Its trials are runs, such as ${bare}/trials/0000; lowrank report shows them all.`;
+    refuse(bare, "an adapter, a model, a run or a file of tensors", "a sweep", hint);
+  }
   const below = readdirSync(bare).filter((name) => markOf(`${bare}/${name}`) !== undefined);
   const hint = below.length > 0 ? `Below it: ${below.map((name) => `${bare}/${name}`).join(", ")}.` : ""; // biome-ignore format: one line
   return refuse(bare, `a folder with ${MARKS.join(", ")}`, "none of them", hint);

@@ -1,5 +1,6 @@
 // Configurations from files, and values set in them by dotted paths, as flags and sweeps do.
 import { nearest } from "../../lora/nearest.ts";
+import { reasonOf } from "../../tensor/files.ts";
 import { optional } from "../optional.ts";
 import { ConfigError, configError } from "./config_error.ts";
 import { allKeys } from "./schema.ts";
@@ -33,8 +34,8 @@ async function readText(file: string): Promise<string> {
   try {
     return await readFile(file, "utf8");
   } catch (error) {
-    const got = (error as Error).message;
-    throw configError({ key: file, expected: "a file that can be read", got });
+    const got = reasonOf(error as Error);
+    throw new ConfigError({ op: "config", arg: file, expected: "a file that can be read", got });
   }
 }
 

@@ -1,5 +1,4 @@
 // What one should know before training, in sentences.
-import { formatBytes } from "../../gpu/memory.ts";
 import type { FullConfig } from "../recipe/schema.ts";
 import { bitsText } from "./capacity.ts";
 import type { Suggestion } from "./suggest.ts";
@@ -25,7 +24,7 @@ export function warningsOf(
       : []),
     ...(memory.fits
       ? []
-      : [`a step takes about ${formatBytes(memory.bytes.total)}, but there are ${formatBytes(memory.limit!)}`]), // biome-ignore format: one line
+      : ["a step does not fit that memory: nothing is left to make smaller but the model"]),
   ];
 }
 

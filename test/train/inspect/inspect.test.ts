@@ -1,5 +1,5 @@
 // What `inspect` says of a path, against what the library makes of the same files.
-import { cpSync, readFileSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "uvu";
 import { equal, is, match, ok } from "uvu/assert";
@@ -202,6 +202,9 @@ test("what is no such thing is refused, and what lies below is named", () =>
     await refused(() => inspect(`${folder}/none`), "must be a file or folder that is there");
     await refused(() => inspect(folder), "a folder with adapter_config.json, run.json, config.json, got none of them."); // biome-ignore format: one line
     writeFileSync(`${folder}/a.txt`, "x");
+    mkdirSync(`${folder}/sweep`);
+    writeFileSync(`${folder}/sweep/sweep.json`, "{}");
+    await refused(() => inspect(`${folder}/sweep`), "got a sweep. Its trials are runs, such as ", "lowrank report"); // biome-ignore format: one line
     await refused(() => inspect(`${folder}/a.txt`), "a folder, or a .safetensors file, got another file"); // biome-ignore format: one line
     cpSync(fixtureFolder("peft-llama-tiny"), `${folder}/mine`, { recursive: true });
     await refused(() => inspect(folder), `Below it: ${folder}/mine.`);
