@@ -126,7 +126,12 @@ test("templates by name, by text, and those that refuse", async () => {
   await refused(renderChat(tiny, turn, { template: "{% if %}" }), "FormatError", "cannot render");
   const rag = renderChat(tiny, turn, { template: "rag" });
   await refused(rag, "ValueError", "template must be one of default, or a template", "got rag");
-  await refused(renderChat(new ByteTokenizer(), turn), "ValueError", "the tokenizer has none");
+  await refused(
+    renderChat(new ByteTokenizer(), turn),
+    "ValueError",
+    "the tokenizer has none",
+    "chat_template.jinja",
+  );
 });
 
 test("templates stand in tokenizer_config.json, alone or with names, or in a file of their own", () =>

@@ -81,5 +81,6 @@ function templateOf({ chatTemplates }: Tokenizer, asked: string | undefined): st
     arg: "template",
     expected: names ? `one of ${names}, or a template` : "given, for the tokenizer has none",
     got: asked ?? "none",
+    hint: "A tokenizer's is chat_template in its tokenizer_config.json, or the file chat_template.jinja beside it.",
   });
 }
