@@ -15,7 +15,16 @@ export function comparisonText({ folder, arms }: Comparison): string {
     [`lowrank report ${quoted(folder)}`, "all of them as a page"],
     [`lowrank inspect ${quoted(arms[0]!.folder)}`, "one of them, a run like any other"],
   ] as const;
-  return `${table(head, shown)}\n\nWritten: ${folder}/comparison.json\n\nNext:\n${commandsText(next)}`;
+  return `${[table(head, shown), ...notesOf(arms)].join("\n")}\n\nWritten: ${folder}/comparison.json\n\nNext:\n${commandsText(next)}`;
+}
+
+/** What one should know, and of which methods where it is not so of all. */
+function notesOf(arms: readonly Arm[]): string[] {
+  return [...new Set(arms.flatMap(({ notes }) => notes))].map((note) => {
+    const of = arms.filter(({ notes }) => notes.includes(note));
+    const names = of.length < arms.length ? `${of.map(({ method }) => method).join(", ")}: ` : "";
+    return `note: ${names}${note}`;
+  });
 }
 
 const nats = (loss: number | null | undefined) => (loss == null ? null : figureText(loss));

@@ -36,7 +36,8 @@ function rowsOf(run: RunSummary): [string, string][] {
 
 function endOf({ stopped, config: { training } }: RunSummary): string {
   if (stopped === "patience") {
-    return `${training.patience} looks without a lower loss; the best look's weights are kept`;
+    const looks = training.patience === 1 ? "1 look" : `${training.patience} looks`;
+    return `${looks} without a lower loss; the best look's weights are kept`;
   }
   if (stopped === "limit") return "the time was over";
   if (stopped === "aborted") return "interrupted";

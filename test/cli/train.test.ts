@@ -139,6 +139,34 @@ gpuTest(
 );
 
 gpuTest(
+  "several methods: what one should know of all, and of one of them alone",
+  inTiny(async (folder) => {
+    writeFileSync(`${folder}/short.txt`, "the quick");
+    const methods = [
+      "--method",
+      "lora,full",
+      "--steps",
+      "2",
+      "--set",
+      "training.on_non_finite=skip",
+    ];
+    const args = call(
+      folder,
+      "both",
+      ...methods,
+      "--set",
+      `data.train=${folder}/short.txt`,
+      "--lr",
+      "lora=1e30",
+    );
+    const { code, stdout, stderr } = await inProcess(args);
+    is(code, 0, stderr);
+    match(stdout, "\nnote: nothing is held out, for the text fits one row");
+    match(stdout, "\nnote: lora: 1 step moved nothing: not finite\n");
+  }),
+);
+
+gpuTest(
   "a comparison that is interrupted goes on with --resume",
   inTiny(async (folder) => {
     const more = ["--method", "lora,full", "--steps", "60", "--eval-every", "30"];

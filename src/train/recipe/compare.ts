@@ -25,6 +25,8 @@ export interface Arm {
   step_ms: number | null;
   /** Of what was saved. */
   bytes: number | null;
+  /** What one should know. */
+  notes: string[];
 }
 
 export interface Comparison {
@@ -140,8 +142,8 @@ function comparisonOf(folder: string, runs: readonly RunSummary[]): Comparison {
 }
 
 function armSummary(run: RunSummary): Arm {
-  const { folder, stopped, steps, parameters, valid, general, memory, step_ms } = run;
+  const { folder, stopped, steps, parameters, valid, general, memory, step_ms, notes } = run;
   const { method, training } = run.config;
   const figures = { stopped, steps, parameters, valid, general, memory, step_ms };
-  return { method, folder, lr: training.lr, ...figures, bytes: run.adapter_bytes };
+  return { method, folder, lr: training.lr, ...figures, bytes: run.adapter_bytes, notes };
 }
