@@ -42,6 +42,18 @@ export async function writeFileWith(
 }
 
 /**
+ * Removes what writers whose processes were killed left half written in a folder, if there is one. Nobody else may be
+ * writing there.
+ */
+export async function removeHalfWritten(folder: string): Promise<void> {
+  const { existsSync, readdir, rm } = await import("./disk.node.ts");
+  if (!existsSync(folder)) return;
+  for (const name of await readdir(folder)) {
+    if (/\.\d+\.\d+\.tmp$/.test(name)) await rm(`${folder}/${name}`, { force: true });
+  }
+}
+
+/**
  * What is thrown where the disk refuses to write: a DiskError that names the file. Any other error stays as it is.
  * @param bytes  what was to be written, where it is known
  */

@@ -1,6 +1,6 @@
 // RunFolder: where a run keeps its last checkpoint and its best weights.
 import { ValueError } from "../gpu/errors.ts";
-import { fileExists } from "../tensor/files.ts";
+import { fileExists, removeHalfWritten } from "../tensor/files.ts";
 import { readMetadata } from "../tensor/safetensors_file.ts";
 import { type CheckpointOptions, type FitOptions, type Settings, setsOf } from "./fit_options.ts";
 import { FolderLock } from "./folder_lock.ts";
@@ -64,7 +64,7 @@ export class RunFolder {
       const facts = { arg: "checkpoint.folder", expected: "without a checkpoint", got: path, hint };
       throw new ValueError({ op: "fit", ...facts });
     }
-    if (isThere) await this.clear();
+    await removeHalfWritten(folder);
     if (isThere || resume === true) await loadTraining(path, this.state, this.identity);
   }
 
@@ -74,15 +74,6 @@ export class RunFolder {
 
   async saveBest(): Promise<void> {
     await saveBest(`${this.folder}/best.safetensors`, this.state);
-  }
-
-  /** Removes what a killed run left half written. */
-  private async clear(): Promise<void> {
-    const { readdir, rm } = await import("../tensor/disk.node.ts");
-    for (const name of await readdir(this.folder)) {
-      const isOurs = /^(last|best)\.safetensors\.\d+\.\d+\.tmp$/.test(name);
-      if (isOurs) await rm(`${this.folder}/${name}`, { force: true });
-    }
   }
 }
 

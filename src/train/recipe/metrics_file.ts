@@ -42,7 +42,7 @@ export class MetricsFile {
     if (!this.before) return;
     const kept = this.before.filter((event) => (event.step ?? 0) <= step);
     this.before = null;
-    const temporary = `${this.path}.${process.pid}.tmp`;
+    const temporary = `${this.path}.${process.pid}.0.tmp`;
     try {
       writeFileSync(temporary, kept.map((event) => `${JSON.stringify(event)}\n`).join(""));
       renameSync(temporary, this.path);

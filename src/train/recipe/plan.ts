@@ -36,6 +36,10 @@ export function planRun(config: FullConfig, { own, length, valid }: RunData): Pl
   const { eval_every = Math.ceil(steps / LOOKS) } = training;
   const { checkpoint_every = eval_every, lr = usualRate(config.method) } = training;
   const warmup = training.warmup < 1 ? Math.round(training.warmup * steps) : training.warmup;
+  if (warmup > steps) {
+    const expected = `at most the run's steps, ${steps}, or a share of them below 1`;
+    throw configError({ key: "training.warmup", expected, got: warmup });
+  }
   if (patience !== undefined && !valid) {
     const expected = "absent where nothing is held out (data.valid)";
     throw configError({ key: "training.patience", expected, got: patience });

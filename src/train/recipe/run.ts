@@ -3,6 +3,7 @@ import { existsSync } from "node:fs";
 import { gpu } from "../../gpu/device.ts";
 import type { Profile } from "../../kernels/profile.ts";
 import type { CausalLM } from "../../nn/causal_lm.ts";
+import { removeHalfWritten } from "../../tensor/files.ts";
 import { evaluate } from "../evaluate.ts";
 import { fit } from "../fit.ts";
 import type { FitOptions, FitProgress, FitResult, Look } from "../fit_options.ts";
@@ -115,6 +116,7 @@ export class Run {
   /** What the base is before it is changed, and what an earlier call of the run left. */
   async before(): Promise<Before> {
     const { config, hooks, model } = this;
+    for (const part of ["", "/adapter", "/model"]) await removeHalfWritten(config.output + part);
     const found = config.resume === false ? null : await readRun(config.output);
     // A run that was killed before its first checkpoint begins anew; what it found before is good for itself alone.
     const goesOn = existsSync(`${this.checkpointFolder}/last.safetensors`);
@@ -253,7 +255,10 @@ export class Run {
     hooks.onPhase?.("looking at what is held out");
     await this.lookAtTheEnd(result);
     summary.notes.push(...(await untrainedLayers(lora)));
-    if (skipped.length > 0) summary.notes.push(`${skipped.length} steps moved nothing: not finite`);
+    if (skipped.length > 0)
+      summary.notes.push(
+        `${skipped.length} ${skipped.length === 1 ? "step" : "steps"} moved nothing: not finite`,
+      );
     await hooks.onTrained?.(model, data);
     hooks.onPhase?.("saving");
     summary.saved = await saveTrained(model, lora, config, this.base.folder, adapter);

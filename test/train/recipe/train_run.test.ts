@@ -301,6 +301,13 @@ gpuTest(
       "ConfigError",
       "training.patience must be absent where nothing is held",
     );
+    const { steps: _, ...training } = tinyConfig(folder, { training: { warmup: 30 } }).training!;
+    const slow = { ...tinyConfig(folder, { data: short }), training };
+    await rejects(
+      trainRun(slow),
+      "ConfigError",
+      "training.warmup must be at most the run's steps, 2,",
+    );
     const windows = { ...short, rows: "windows" as const };
     await rejects(
       of(windows),
@@ -428,6 +435,27 @@ gpuTest(
       "DiskError",
       "data: spill, ",
       "a folder on a disk with room",
+    );
+  }),
+);
+
+gpuTest(
+  "what a killed process left half written is gone when the run goes on",
+  inTiny(async (folder) => {
+    const config = tinyConfig(folder);
+    await trainRun(config, { limits: { steps: 3 } });
+    const halves = ["run.json", "metrics.jsonl", "adapter/adapter_model.safetensors"];
+    for (const name of halves) writeFileSync(`${folder}/run/${name}.7.0.tmp`, "half");
+    const { saved, adapter_bytes } = await trainRun({ ...config, resume: true });
+    const files = readdirSync(saved!).map((name) => `${saved}/${name}`);
+    is(
+      adapter_bytes,
+      files.map((file) => readFileSync(file).length).reduce((a, b) => a + b),
+    );
+    const left = readdirSync(`${folder}/run`, { recursive: true });
+    equal(
+      left.filter((name) => `${name}`.endsWith(".tmp")),
+      [],
     );
   }),
 );
