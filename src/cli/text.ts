@@ -20,8 +20,10 @@ export function counted(n: number, what: string): string {
 /** Digits enough to tell figures apart: `2.303`, `0.00012`, `1.2e-7`. */
 export function figureText(v: number, digits = 4): string {
   if (!Number.isFinite(v)) return `${v}`;
-  if (v !== 0 && (Math.abs(v) < 1e-4 || Math.abs(v) >= 1e6)) return v.toExponential(digits - 2);
-  return `${Number(v.toPrecision(digits))}`;
+  const rounded = Number(v.toPrecision(digits));
+  const size = Math.abs(rounded);
+  if (v !== 0 && (size < 1e-4 || size >= 1e6)) return v.toExponential(digits - 2);
+  return `${rounded}`;
 }
 
 /** Rows with their columns aligned: the first to the left, the others, which hold figures, to the right. */

@@ -135,7 +135,15 @@ async function startOf({ config, resume }: TrainOptions, settings: RawConfig): P
   if (config !== undefined) return readConfigFile(config);
   const { output, model } = settings;
   if (!resume || model !== undefined || typeof output !== "string") return {};
-  return ((await readRun(output))?.config ?? {}) as RawConfig;
+  const run = await readRun(output);
+  if (run) return { ...run.config };
+  throw new UsageError({
+    op: "lowrank",
+    arg: "--out",
+    expected: "a folder with a run to go on with",
+    got: output,
+    hint: "A run of several methods goes on by the call that began it, with --resume.",
+  });
 }
 
 async function readValue(given: unknown, kind: Flag["kind"]): Promise<unknown> {
