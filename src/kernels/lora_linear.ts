@@ -115,7 +115,8 @@ export function loraLinearForwardS(
   const rows = rowsOf(x); // [n, in]
   const product = (A: Tensor, plan: LoraPlan) =>
     matmulForward(A, rows, {
-      ...{ transposeB: true, transposeY: true, alpha: plan.scale, label: "lora_linear_forward_s" },
+      ...{ transposeB: true, transposeY: true, alpha: plan.scale, eachAsAlone: true },
+      label: "lora_linear_forward_s",
       ...dropOf(plan),
     }); // [..., n, r]
   const isWhole = (rows.shape[0]! * As[0]!.shape[0]!) % BINDING_STEP === 0;
@@ -225,6 +226,7 @@ export function loraLinearBackwardA(
   const product = (dS: Tensor, plan: LoraPlan, into: Tensor | null) =>
     matmulForward(dS, rowsOf(x), {
       transposeA: true,
+      eachAsAlone: true,
       ...dropOf(plan),
       ...(into ? { into } : {}),
       label: "lora_linear_backward_a",

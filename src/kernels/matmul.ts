@@ -32,6 +32,8 @@ export interface MatmulOptions {
    * with the i-th key from this one on.
    */
   drop?: Drop;
+  /** Each matrix of a batch is computed as it would be alone, by the same kernel and so to the same bits. */
+  eachAsAlone?: boolean;
   /** What dispatches are called in profiles and errors. */
   label?: string;
 }

@@ -64,10 +64,11 @@ export function launchMatmul(
   const { transposeA = false, transposeB = false, transposeY = false, into, out } = options;
   const aligned = isAligned(b, sizes, options);
   const layout = { transposeA, transposeB, transposeY, dtype: b.dtype };
-  const work = { M, N, K, count, ...layout, aligned };
+  const chosenBy = options.eachAsAlone ? { ...sizes, count: 1 } : sizes;
+  const work = { M, N, K, count: chosenBy.count, ...layout, aligned };
   recorder?.(work);
-  const choice = fitting(chooseVariant(work), sizes, options);
-  const slice = sliceOf(choice, sizes, options);
+  const choice = fitting(chooseVariant(work), chosenBy, options);
+  const slice = sliceOf(choice, chosenBy, options);
   const splits = Math.max(1, Math.ceil(K / slice));
   if (splits === 1) {
     const y = into ?? out ?? Tensor.empty("matmul", shape, "f32");
