@@ -64,7 +64,7 @@ export function notesOn(
   const cut = way === "truncate" ? long - dropped : 0;
   return [
     ...(bad > 0 ? [`${samples(bad)} passed over as bad: ${problems[0]}`] : []),
-    ...(cut > 0 ? [`${samples(cut)} cut, for they are too long`] : []),
+    ...(cut > 0 ? [`${samples(cut)} cut, as too long`] : []),
     ...(dropped > 0 ? [`${samples(dropped)} dropped as too long`] : []),
   ];
 }

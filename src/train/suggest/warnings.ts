@@ -19,9 +19,6 @@ export function warningsOf(
           `only ${rowsText(data.heldOut)} held out, so that the loss on them is rough; data.valid may name a file`,
         ]
       : []),
-    ...(data.truncated > 0
-      ? [`${data.truncated} samples are longer than a row and lose their end`]
-      : []),
     ...(memory.fits
       ? []
       : ["a step does not fit that memory: nothing is left to make smaller but the model"]),
@@ -47,7 +44,7 @@ function capacityWarning(
   const way =
     r <= model.width / 2
       ? `r ${r} would have it (with a lower rate), or --method full`
-      : "a rank that has it would be no low rank: --method full has more";
+      : "A rank that has it would be no low rank: --method full has more";
   return [`${sizes}: it cannot learn all of it. ${way}`];
 }
 

@@ -400,10 +400,10 @@ gpuTest(
     const asked = { long: "truncate", skip_bad: true, replay: { data: `${folder}/replay.jsonl` } };
     const { notes, general: found } = await of(asked);
     const bad = `1 sample passed over as bad: ${folder}/replay.jsonl, line 4: text is no text`;
-    const others = [bad, "2 samples cut, for they are too long"];
+    const others = [bad, "2 samples cut, as too long"];
     equal(notes.slice(-3), [
       ...others.map((note) => `data.replay.data: ${note}`),
-      "2 samples cut, for they are too long",
+      "2 samples cut, as too long",
     ]);
     is(found!.count, (await of({ long: "split" })).general!.count);
     ok(found!.count > 40);
