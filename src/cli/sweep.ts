@@ -93,8 +93,8 @@ async function begin(
   progress: SweepProgress,
 ): Promise<number> {
   const hooks = { ...watching, origin, command: ["lowrank", ...process.argv.slice(2)] };
-  if (options.export !== undefined) return exportedTo(output, raw, options.export, hooks);
   await init();
+  if (options.export !== undefined) return exportedTo(output, raw, options.export, hooks);
   if (options.trial !== undefined) return one(output, raw, options.trial, hooks);
   const summary = await runSweep(raw, hooks);
   progress.end();

@@ -109,5 +109,5 @@ export function exportText(folder: string, { file, start, trials }: Exported): s
     [`lowrank sweep ${own} --collect`, "brings their results together"],
     [`lowrank sweep ${own} --export …`, "the trials that the results call for, with asha and tpe"],
   ];
-  return `${trials.length} trials: ${file}\n\nNext:\n${commandsText(next)}`;
+  return `${trials.length} ${trials.length === 1 ? "trial" : "trials"}: ${file}\n\nNext:\n${commandsText(next)}`;
 }

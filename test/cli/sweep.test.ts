@@ -7,7 +7,7 @@ import { inFolder } from "../child.ts";
 import { fixtureFolder } from "../fixtures.ts";
 import { gpuTest, runTests } from "../gpu.ts";
 import { writeTinyData } from "../train/recipe/tiny_recipe.ts";
-import { inProcess, signalled } from "./command.ts";
+import { inProcess, lowrank, signalled } from "./command.ts";
 
 const inTiny = (body: (folder: string) => Promise<void>) => () =>
   inFolder(async (folder) => {
@@ -168,7 +168,8 @@ gpuTest(
     const args = (out: string) => [...call(folder, out, ...own), "--space", "lr=1e-3,1e-2", "--quiet"]; // biome-ignore format: one line
     await good(args("here"));
     const there = `${folder}/there`;
-    const { stdout } = await good([...args("there"), "--export", "slurm"]);
+    const { code, stdout, stderr } = await lowrank([...args("there"), "--export", "slurm"]); // a process in which nothing opened a device
+    is(code, 0, stderr);
     match(stdout, `3 trials: ${there}/sweep.sbatch\n\nNext:\n`);
     match(readFileSync(`${there}/sweep.sbatch`, "utf8"), `npx lowrank sweep ${there} --trial`);
     for (const trial of ["2", "0", "1"]) await good(["sweep", there, "--trial", trial, "--quiet"]);
@@ -178,6 +179,10 @@ gpuTest(
     match((await good(["sweep", there, "--collect"])).stdout, "3 new results, 3 trials in all\n");
     equal(timeless(there), timeless(`${folder}/here`));
     match((await good(["sweep", there, "--export", "ray"])).stdout, "the search is over");
+    const odd = await good([...args("one by one"), "--search", "tpe", "--trials", "2", "--export", "slurm"]); // biome-ignore format: one line
+    match(odd.stdout, `1 trial: ${folder}/one by one/sweep.sbatch\n`);
+    const file = readFileSync(`${folder}/one by one/sweep.sbatch`, "utf8");
+    match(file, `\n#SBATCH --output='${folder}/one by one/slurm-%a.log'\n`);
     const over = await inProcess(["sweep", there, "--trial", "1"]);
     is(over.code, 1);
     match(over.stderr, "sweep: trial must be of a sweep that is not over, got 1.");

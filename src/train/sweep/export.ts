@@ -33,7 +33,7 @@ function slurm(folder: string, tasks: readonly Task[]): string {
   return `#!/bin/bash
 #SBATCH --job-name=lowrank-sweep
 #SBATCH --array=0-${tasks.length - 1}
-#SBATCH --output=${folder}/slurm-%a.log
+#SBATCH --output=${quoted(`${folder}/slurm-%a.log`)}
 trials=(${tasks.map(({ trial }) => trial).join(" ")})
 npx lowrank sweep ${quoted(folder)} --trial "\${trials[$SLURM_ARRAY_TASK_ID]}" --quiet
 `;
