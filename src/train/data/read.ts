@@ -19,6 +19,8 @@ export const isJsonl = (file: string) => /\.(jsonl|ndjson)$/i.test(file);
 const TEXT = /\.(txt|text|md)$/i;
 /** Characters after which a plain text is cut, at the end of a line. */
 const TEXT_PIECE = 1 << 16;
+/** Bytes from which on a line of plain text is cut, too: there are texts of one line. */
+const LONG_LINE = 1 << 20;
 
 /**
  * The files that a name stands for: itself, or all JSONL and text files under a folder, in order of names.
@@ -78,21 +80,21 @@ async function* textPieces(file: string): AsyncGenerator<Found, void> {
   let held: string[] = [];
   let [first, size] = [1, 0];
   const piece = (goesOn: boolean): Found => {
-    const text = held.join("\n");
+    const text = held.join("");
     return { file, line: first, sample: { kind: "text", text, ...(goesOn ? { goesOn } : {}) } };
   };
-  for await (const line of readLines(file)) {
+  for await (const line of readLines(file, LONG_LINE)) {
     const problem = problemOf(line);
     if (problem) yield { file, line: line.number, sample: null, problem };
     if (size >= TEXT_PIECE) {
-      held.push(""); // the end of the piece's last line
       yield piece(true);
       [held, first, size] = [[], line.number, 0];
     }
     if (problem) continue;
-    held.push(line.text!);
+    held.push(line.text! + (line.goesOn ? "" : "\n"));
     size += line.text!.length + 1;
   }
+  if (held.length > 0) held.push(held.pop()!.replace(/\n$/, ""));
   if (held.some((text) => text.trim() !== "")) yield piece(false);
 }
 

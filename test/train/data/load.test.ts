@@ -248,6 +248,23 @@ test("lines and characters may lie across the pieces of a file; long texts come 
   });
 });
 
+test("a text of one line comes in pieces, cut before blanks, or between characters where there are none", async () => {
+  const words = Array.from({ length: 300_000 }, (_, i) => `wörd${i}`).join(" ");
+  for (const text of [words, "é漢".repeat(500_000), `a\n${words}\nb\n`]) {
+    await withFiles({ "x.txt": text }, async (folder) => {
+      const pieces: string[] = [];
+      for await (const { line, sample } of readSamples([folder])) {
+        if (sample?.kind !== "text") throw new Error("no text");
+        pieces.push(sample.text);
+        ok(line <= 3 && sample.text.length < 2 ** 20, `${line}, ${sample.text.length} characters`);
+      }
+      ok(pieces.length > 2, `${pieces.length} pieces`);
+      ok(pieces.join("") === text.replace(/\n$/, ""));
+      if (text === words) ok(pieces.slice(1).every((piece) => piece.startsWith(" ")));
+    });
+  }
+});
+
 test("held out by content: about the share, never in both, and stable when data is added", async () => {
   const line = (i: number) => JSON.stringify({ text: `sample ${i}` });
   const make = (n: number) => Array.from({ length: n }, (_, i) => line(i));
