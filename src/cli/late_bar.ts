@@ -5,12 +5,13 @@ import type { Bar, Output } from "./output.ts";
 const MOMENT_MS = 1500;
 
 export class LateBar {
-  private readonly began = performance.now();
   private bar: Bar | null = null;
 
+  /** @param began  since when it waits, by `performance.now()` */
   constructor(
     private readonly output: Output,
-    private readonly name: string,
+    readonly name: string,
+    private readonly began = performance.now(),
   ) {}
 
   update(done: number, of: number, facts = ""): void {

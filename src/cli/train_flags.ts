@@ -51,7 +51,7 @@ const FLAGS: readonly Flag[] = [
   { flags: "--warmup <n>", key: "training.warmup", what: "steps, or a share of them, in which the rate rises (default: 0.03)" },
   { flags: "--schedule <name>", key: "training.schedule", what: "cosine, linear, constant (default: cosine)", kind: "text" },
   { flags: "--weight-decay <x>", key: "training.weight_decay", what: "of matrices (default: 0)" },
-  { flags: "--eval-every <n>", key: "training.eval_every", what: "steps between looks at what is held out (default: a tenth of all)" },
+  { flags: "--eval-every <n>", key: "training.eval_every", what: "steps between looks at what is held out (default: a tenth of all, or more where looks would take over half as long as the steps)" },
   { flags: "--patience <n>", key: "training.patience", what: "ends after so many looks without a lower loss, and keeps the best weights" },
   { flags: "--seed <n>", key: "seed", what: "of first values, dropout and the order of rows (default: 0)" },
   { flags: "--tokenizer <folder>", key: "tokenizer", what: "folder with tokenizer.json, or bytes (default: the model's)", kind: "text" },

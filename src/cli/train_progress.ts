@@ -8,14 +8,24 @@ import { rateText } from "./train_text.ts";
 type Watching = Required<
   Pick<
     RunHooks,
-    "onPhase" | "onDownload" | "onLoad" | "onRateStep" | "onStart" | "onStep" | "onLook"
+    | "onPhase"
+    | "onDownload"
+    | "onLoad"
+    | "onRateStep"
+    | "onStart"
+    | "onStep"
+    | "onLook"
+    | "onLooking"
   >
 >;
 
 export class TrainProgress {
   private bar: Bar | null = null;
   private loading: LateBar | null = null;
+  private phaseBegan = performance.now();
   private held = "";
+  private step = 0;
+  private loss = "";
 
   constructor(private readonly output: Output) {}
 
@@ -26,21 +36,15 @@ export class TrainProgress {
       onPhase: (phase) => {
         this.end();
         output.note(`${phase} …`);
-        this.loading = new LateBar(output, "loading");
       },
       onDownload: ({ file, bytesDone, bytesTotal }) => {
-        this.loading ??= new LateBar(output, "downloading");
-        this.loading.update(bytesDone, bytesTotal, `${file}, ${sizes(bytesDone, bytesTotal)}`);
+        this.late("downloading", bytesDone, bytesTotal, `${file}, ${sizes(bytesDone, bytesTotal)}`);
       },
       onLoad: ({ bytesDone, bytesTotal }) =>
-        this.loading?.update(bytesDone, bytesTotal, sizes(bytesDone, bytesTotal)),
+        this.late("loading", bytesDone, bytesTotal, sizes(bytesDone, bytesTotal)),
       onRateStep: ({ lr, change }, step, steps) => {
-        if (step === 1) this.loading = new LateBar(output, "searching");
-        this.loading?.update(
-          step,
-          steps,
-          `lr ${figureText(lr, 2)}, loss ${change < 0 ? "" : "+"}${change.toFixed(3)}`,
-        );
+        const facts = `lr ${figureText(lr, 2)}, loss ${change < 0 ? "" : "+"}${change.toFixed(3)}`;
+        this.late("searching", step, steps, facts);
       },
       onStart: ({ config, valid, parameters, found_rate }) => {
         this.end();
@@ -50,12 +54,32 @@ export class TrainProgress {
       },
       onStep: ({ step, steps, smoothedLoss }) => {
         this.bar ??= output.bar("training", steps, step - 1);
-        this.bar.update(step, `loss ${smoothedLoss.toFixed(3)} ${this.held}`.trimEnd());
+        this.step = step;
+        this.loss = `loss ${smoothedLoss.toFixed(3)}`;
+        this.showStep();
+      },
+      onLooking: (set, done, rows) => {
+        if (!this.bar) this.late(`looking at ${set}`, done, rows);
+        else this.bar.update(this.step, `${this.loss} ${set}: row ${done} of ${rows}`);
       },
       onLook: ({ set, loss }) => {
         if (set === "valid") this.held = `valid ${loss.toFixed(3)}`;
+        this.showStep();
       },
     };
+  }
+
+  /** What takes its time before the steps, and after them. */
+  private late(name: string, done: number, of: number, facts = ""): void {
+    if (this.loading?.name !== name) {
+      this.loading?.end();
+      this.loading = new LateBar(this.output, name, this.phaseBegan);
+    }
+    this.loading.update(done, of, facts);
+  }
+
+  private showStep(): void {
+    this.bar?.update(this.step, `${this.loss} ${this.held}`.trimEnd());
   }
 
   /** Ends what is shown. */
@@ -63,6 +87,7 @@ export class TrainProgress {
     this.loading?.end();
     this.bar?.end();
     this.loading = this.bar = null;
+    this.phaseBegan = performance.now();
   }
 }
 

@@ -15,6 +15,8 @@ export interface EvaluateOptions {
   most?: number;
   /** Most bytes of logits that are there at once, to a place of the batch. Default 64 MiB. */
   logitBytes?: number;
+  /** Called after each batch, with the rows that are done and those that will be. */
+  onRows?: (done: number, rows: number) => void;
 }
 
 /** What a model makes of a row. */
@@ -71,7 +73,7 @@ export async function* scoreRows(
   rows: RowSet,
   options: EvaluateOptions = {},
 ): AsyncGenerator<RowScore, void> {
-  const { batch = 8, most = rows.count, logitBytes = 64 * 2 ** 20 } = options;
+  const { batch = 8, most = rows.count, logitBytes = 64 * 2 ** 20, onRows } = options;
   checkCount("evaluate", "batch", batch);
   checkCount("evaluate", "most", most);
   checkCount("evaluate", "logitBytes", logitBytes);
@@ -81,7 +83,9 @@ export async function* scoreRows(
     const size = Math.min(batch, n - first);
     const at = (i: number) => Math.floor(((first + i) * rows.count) / n);
     const chosen = Array.from({ length: size }, (_, i) => at(i));
-    yield* await scoresOf(model, rows, chosen, logitBytes);
+    const scores = await scoresOf(model, rows, chosen, logitBytes);
+    onRows?.(first + size, n);
+    yield* scores;
   }
 }
 

@@ -169,7 +169,8 @@ export class Run implements Disposable {
     const { most, patience } = settings.validate;
     const looks: Look[] = [];
     for (const [set, rows] of this.heldOut) {
-      const at = { batch: settings.batch, most };
+      const onRows = (done: number, of: number) => this.options.onLooking?.(set, done, of);
+      const at = { batch: settings.batch, most, onRows };
       const { loss, accuracy } = await seat.look(() => evaluate(model, rows, at));
       looks.push({ set, step, loss, accuracy });
     }

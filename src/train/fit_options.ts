@@ -65,6 +65,8 @@ export interface FitOptions {
   onStep?: (progress: FitProgress) => void;
   /** Called after each look at a held-out set. */
   onLook?: (look: Look) => void;
+  /** Called while there is a look at a held-out set, after each batch. */
+  onLooking?: (set: string, done: number, rows: number) => void;
 }
 
 export interface ValidateOptions {

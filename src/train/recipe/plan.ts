@@ -21,20 +21,28 @@ export interface RatedConfig extends PlannedConfig {
 
 const USUAL_EPOCHS = 3;
 const LOOKS = 10;
+/** Looks take at most this share of the time that steps take, where a row of theirs costs a third of a step's. */
+const LOOKING = 0.5;
 
 /**
  * Fills in what depends on the data.
  * @throws ConfigError where something is asked of a held-out set that is not there
  */
-export function planRun(config: FullConfig, { own, length, valid }: RunData): PlannedConfig {
+export function planRun(
+  config: FullConfig,
+  { own, length, valid, general }: RunData,
+): PlannedConfig {
   const { epochs = USUAL_EPOCHS, ...training } = config.training;
   const { batch, accumulate, patience } = training;
   const rows = own.count / (1 - (config.data.replay?.share ?? 0));
   const stepsOf = rows / (batch * accumulate); // in an epoch; bucketed ones end with a step that is not full
   const perEpoch = config.data.bucketed ? Math.ceil(stepsOf) : stepsOf;
   const { steps = Math.max(1, Math.ceil(epochs * perEpoch)) } = training;
-  const { eval_every = Math.ceil(steps / LOOKS) } = training;
-  const { checkpoint_every = eval_every, lr = usualRate(config.method) } = training;
+  const [v, g] = [valid, general].map((set) => Math.min(training.eval_rows, set?.count ?? 0));
+  const looks = Math.floor((LOOKING * 3 * steps * batch * accumulate) / (v! + g!));
+  const { eval_every = Math.ceil(steps / Math.max(1, Math.min(looks, LOOKS))) } = training;
+  const { checkpoint_every = training.eval_every ?? Math.ceil(steps / LOOKS) } = training;
+  const { lr = usualRate(config.method) } = training;
   const warmup = training.warmup < 1 ? Math.round(training.warmup * steps) : training.warmup;
   if (warmup > steps) {
     const expected = `at most the run's steps, ${steps}, or a share of them below 1`;

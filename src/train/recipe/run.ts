@@ -46,6 +46,8 @@ export interface RunHooks extends BaseHooks, RateHooks {
   onStart?: (run: Readonly<RunSummary>) => void;
   onStep?: (progress: FitProgress) => void;
   onLook?: (look: Look) => void;
+  /** Called while a held-out set is looked at: before, on the way, and at the end. */
+  onLooking?: FitOptions["onLooking"];
   /** Profiles a step in the end, into `metrics.jsonl` and `trace.json` of the run's folder. */
   onProfile?: (profile: Profile) => void;
   /** Called once training has ended, with the model as it will be saved. */
@@ -152,7 +154,8 @@ export class Run {
     this.hooks.onPhase?.("looking at what is held out");
     const { base_dtype, data, training } = this.config;
     const asked = JSON.stringify([base_dtype, data, training.batch, training.eval_rows]);
-    const look = async () => [await this.lossOn(valid), await this.lossOn(general)] as const;
+    const look = async () =>
+      [await this.lossOn("valid", valid), await this.lossOn("general", general)] as const;
     const [v, g] = await this.base.once(asked, look);
     return {
       valid: v && { before: v.loss, after: null, best: null },
@@ -161,9 +164,10 @@ export class Run {
     };
   }
 
-  private async lossOn(rows: RowSet | null) {
+  private async lossOn(set: string, rows: RowSet | null) {
     const { batch, eval_rows: most } = this.config.training;
-    return rows && (await evaluate(this.model, rows, { batch, most }));
+    const onRows = (done: number, of: number) => this.hooks.onLooking?.(set, done, of);
+    return rows && (await evaluate(this.model, rows, { batch, most, onRows }));
   }
 
   private atStart(
@@ -220,6 +224,7 @@ export class Run {
         metrics.add({ kind: set === "general" ? "general" : "valid", step, loss, accuracy });
         hooks.onLook?.(look);
       },
+      ...(hooks.onLooking ? { onLooking: hooks.onLooking } : {}),
     };
   }
 
@@ -252,7 +257,6 @@ export class Run {
     Object.assign(summary, { stopped, steps: losses.length, skipped: skipped.length });
     summary.step_ms = steady;
     summary.tokens_per_second = steady === null ? null : (1000 * tokens) / steady;
-    hooks.onPhase?.("looking at what is held out");
     await this.lookAtTheEnd(result);
     summary.notes.push(...(await untrainedLayers(lora)));
     if (skipped.length > 0)
@@ -282,15 +286,20 @@ export class Run {
     const { summary, data, metrics } = this;
     const step = losses.length;
     metrics.goOnAfter(step);
+    const at = best?.step ?? step;
     const looks = valid.filter(({ set }) => set === "valid");
-    const [v, g] = [await this.lossOn(data.valid), await this.lossOn(data.general)];
-    // The end is a look of its own, unless the weights are those of an earlier one.
-    for (const [kind, found] of [["valid", v] as const, ["general", g] as const]) {
-      if (!found || best || metrics.has(kind, step)) continue;
-      const { loss, accuracy } = found;
-      metrics.add({ kind, step, loss, accuracy });
-      if (kind === "valid") looks.push({ set: "valid", step, loss, accuracy });
-    }
+    // Weights that a look has seen are not looked at again, and every other end is a look of its own.
+    const seen = valid.filter((look) => look.step === at);
+    if (seen.length === 0) this.hooks.onPhase?.("looking at what is held out");
+    const lookAt = async (set: "valid" | "general", rows: RowSet | null) => {
+      const known = seen.find((look) => look.set === set) ?? null;
+      if (known || !rows) return known;
+      const { loss, accuracy } = (await this.lossOn(set, rows))!;
+      if (!metrics.has(set, at)) metrics.add({ kind: set, step: at, loss, accuracy });
+      if (set === "valid") looks.push({ set, step: at, loss, accuracy });
+      return { loss };
+    };
+    const [v, g] = [await lookAt("valid", data.valid), await lookAt("general", data.general)];
     if (v && summary.valid) {
       const lowest = looks.reduce<Look | null>((a, b) => (a && a.loss <= b.loss ? a : b), null);
       summary.valid.after = v.loss;

@@ -117,7 +117,7 @@ const training = z.strictObject(
       .number("a number of at least 1")
       .min(1, "a number of at least 1")
       .optional(),
-    /** Steps between looks at what is held out. Default: a tenth of all steps. */
+    /** Steps between looks at what is held out. Default: a tenth of all steps, or fewer looks that take half as long as the steps. */
     eval_every: count.optional(),
     /** Rows of each held-out set per look. */
     eval_rows: count.default(64),

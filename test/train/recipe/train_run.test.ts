@@ -204,6 +204,33 @@ gpuTest(
 );
 
 gpuTest(
+  "each set of weights is looked at once, and looks take half as long as the steps at most",
+  inTiny(async (folder) => {
+    const looksOf = async (change: Change) => {
+      let looks = 0;
+      const { config, valid } = await trainRun(tinyConfig(folder, change), {
+        onLooking: (set, done, rows) => {
+          is(set, "valid");
+          if (done === rows) looks += 1;
+        },
+      });
+      const { after } = valid!;
+      rmSync(config.output, { recursive: true });
+      return { every: config.training.eval_every, looks, after };
+    };
+    const asked = await looksOf({}); // of 6 steps
+    const [often, best] = [{ eval_every: 1 }, { eval_every: 1, patience: 9 }];
+    is(asked.looks, 1 + 3, "before, and after 2, 4 and 6");
+    equal(await looksOf({ training: { eval_every: 4 } }), { ...asked, every: 4, looks: 3 });
+    equal(await looksOf({ training: often }), { ...asked, every: 1, looks: 1 + 6 });
+    is((await looksOf({ training: best })).looks, 1 + 6);
+    const byItself = async (eval_rows: number, batch: number) =>
+      (await looksOf({ training: { eval_every: undefined, eval_rows, batch } })).every;
+    equal([await byItself(1, 2), await byItself(4, 2), await byItself(4, 1)], [1, 2, 3]);
+  }),
+);
+
+gpuTest(
   "what does not fit is refused before any file is written",
   inTiny(async (folder) => {
     const cases: [Change, string, string | RegExp][] = [
