@@ -98,8 +98,11 @@ function runText({ path, run, last, looks, adapter, model, checkpoint }: RunFact
   const config = group("config");
   const [parameters, valid, general] = [group("parameters"), group("valid"), group("general")];
   const peak = Object.entries((group("memory").peak_bytes ?? {}) as Record<string, number>);
-  const change = ({ before, after }: Record<string, unknown>) =>
-    `${figureText(Number(before))} before, ${figureText(Number(after))} after`;
+  /** Each that the run has come to; a run at work has no end yet. */
+  const told = (...facts: [before: string, value: unknown, after: string][]) =>
+    facts.flatMap(([before, v, after]) => (typeof v === "number" ? `${before}${figureText(v)}${after}` : [])).join(", "); // biome-ignore format: one line
+  const change = ({ before, after, forgetting }: Record<string, unknown>) =>
+    told(["", before, " before"], ["", after, " after"], ["forgetting ", forgetting, ""]);
   const rows: Pairs = [["run", path]];
   const add = (name: string, text: unknown) => {
     if (text !== undefined && text !== null && text !== "") rows.push([name, `${text}`]);
@@ -109,20 +112,16 @@ function runText({ path, run, last, looks, adapter, model, checkpoint }: RunFact
   add("stopped", run.stopped ?? (run.ended ? undefined : "not yet, or killed"));
   add("started", run.started);
   add("ended", run.ended);
-  add("last step", last && `${last.step}, loss ${figureText(last.loss)}`);
+  add("last step", last && told(["", last.step, ""], ["loss ", last.loss, ""]));
   add("looks", looks || undefined);
   if (parameters.trainable !== undefined) {
     const share = (100 * Number(parameters.share)).toFixed(2);
     add("trained", `${countText(Number(parameters.trainable))} parameters, ${share} %`);
   }
-  if (valid.before !== undefined) add("validation", change(valid));
-  if (general.before !== undefined) {
-    add("general", `${change(general)}, forgetting ${figureText(Number(general.forgetting))}`);
-  }
-  if (run.step_ms !== undefined) add("step", `${figureText(Number(run.step_ms))} ms`);
-  if (run.tokens_per_second !== undefined) {
-    add("tokens/s", figureText(Number(run.tokens_per_second)));
-  }
+  add("validation", change(valid));
+  add("general", change(general));
+  add("step", told(["", run.step_ms, " ms"]));
+  add("tokens/s", told(["", run.tokens_per_second, ""]));
   add("peak bytes", peak.map(([name, bytes]) => `${name} ${bytesText(bytes)}`).join(", "));
   add("adapter", adapter && `${adapter} (lowrank inspect shows its spectrum)`);
   add("model", model);

@@ -7,6 +7,7 @@ import {
   compareMethods,
   Interrupted,
   type RunHooks,
+  type RunSummary,
   resolveConfig,
   trainRun,
 } from "../train/recipe/index.ts";
@@ -107,7 +108,7 @@ async function one({ output, raw, methods, hooks, profiles, progress }: Call): P
     output.say(`${formatProfile(profile)}\nTrace: ${run.folder}/trace.json\n`);
   }
   output.say(runText(run));
-  return run.stopped === "aborted" ? INTERRUPTED : 0;
+  return codeOf([run]);
 }
 
 async function several({ output, raw, methods, hooks, profiles, progress }: Call): Promise<number> {
@@ -126,7 +127,13 @@ async function several({ output, raw, methods, hooks, profiles, progress }: Call
   output.say(comparisonText(comparison));
   const isCut = arms.length < methods.length || arms.some(({ stopped }) => stopped === "aborted");
   if (isCut) output.note("Interrupted; the same call with --resume goes on.");
-  return isCut ? INTERRUPTED : 0;
+  return isCut ? INTERRUPTED : codeOf(arms);
+}
+
+/** A run that came to a number that is none has failed, though what it learnt before is saved. */
+function codeOf(runs: readonly { stopped: RunSummary["stopped"] }[]): number {
+  if (runs.some(({ stopped }) => stopped === "aborted")) return INTERRUPTED;
+  return runs.some(({ stopped }) => stopped === "nonFinite") ? 1 : 0;
 }
 
 /** One method, or the several of a list. */

@@ -1,7 +1,9 @@
 // `lowrank inspect`, run as a user runs it.
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "uvu";
 import { equal, is, match, not, ok } from "uvu/assert";
+import { inFolder } from "../child.ts";
 import { fixtureFolder } from "../fixtures.ts";
 import { inProcess, lowrank } from "./command.ts";
 
@@ -36,6 +38,20 @@ test("a model, its tensors where asked, and a file", async () => {
   const file = await inProcess(["inspect", join(folder, "model.safetensors")]);
   match(file.stdout, /\ntensor +shape +type\n/);
 });
+
+test("a run at work is told as far as it is: what has no figure yet is not called 0", () =>
+  inFolder(async (folder) => {
+    const none = { after: null, forgetting: null };
+    const run = { config: {}, stopped: null, valid: { before: 2.5, ...none }, general: { before: 4, ...none }, step_ms: null, tokens_per_second: null }; // biome-ignore format: one line
+    writeFileSync(`${folder}/run.json`, JSON.stringify(run));
+    writeFileSync(`${folder}/metrics.jsonl`, '{"kind":"step","step":7,"loss":null}\n');
+    const { stdout } = await inProcess(["inspect", folder]);
+    match(stdout, /\nlast step +7\nvalidation +2\.5 before\ngeneral +4 before$/m);
+    const ended = { ...run, stopped: "steps", general: { before: 4, after: 4.5, forgetting: 0.5 }, step_ms: 12 }; // biome-ignore format: one line
+    writeFileSync(`${folder}/run.json`, JSON.stringify(ended));
+    const whole = await inProcess(["inspect", folder]);
+    match(whole.stdout, /\ngeneral +4 before, 4\.5 after, forgetting 0\.5\nstep +12 ms$/m);
+  }));
 
 test("what is wrong: exit code 1 for a path that holds nothing, 2 for none", async () => {
   const none = await inProcess(["inspect", "no/such/path"]);

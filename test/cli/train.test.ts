@@ -207,6 +207,20 @@ gpuTest(
 );
 
 gpuTest(
+  "a run that stops at a number that is none ends with exit code 1; one that skips goes on to its end",
+  inTiny(async (folder) => {
+    const args = (out: string) => call(folder, out, "--steps", "4", "--lr", "1e38", "--schedule", "constant"); // biome-ignore format: one line
+    const stop = await inProcess(args("stop"));
+    is(stop.code, 1, stop.stderr);
+    match(stop.stdout, /ended early +a loss or gradient was not finite; try a lower rate/);
+    match(stop.stdout, /note +1 step moved nothing: not finite/);
+    const skip = await inProcess([...args("skip"), "--set", "training.on_non_finite=skip"]);
+    is(skip.code, 0, skip.stderr);
+    match(skip.stdout, / 4 of 4 steps[\s\S]*note +\d steps? moved nothing: not finite/);
+  }),
+);
+
+gpuTest(
   "what is wrong: exit code 2, the key and its flag or file, and no folder",
   inTiny(async (folder) => {
     writeFileSync(`${folder}/bad.yaml`, "model: m\noutput: o\ndata: { train: t }\ntraining: { ler: 1 }\n"); // biome-ignore format: one line

@@ -8,8 +8,8 @@ export interface RunFacts {
   path: string;
   /** What run.json holds. */
   run: Record<string, unknown>;
-  /** The last step in metrics.jsonl, with its loss; null where there is none. */
-  last: { step: number; loss: number } | null;
+  /** The last step in metrics.jsonl, with its loss; null where there is none, a loss that is not finite too. */
+  last: { step: number; loss: number | null } | null;
   /** Looks at validation data. */
   looks: number;
   adapter: string | null;
@@ -41,7 +41,8 @@ async function recordsOf(path: string): Promise<Pick<RunFacts, "last" | "looks">
   let looks = 0;
   if (!existsSync(path)) return { last, looks };
   for (const { kind, step, loss } of (await readJsonLines(path)).lines) {
-    if (kind === "step") last = { step: Number(step), loss: Number(loss) };
+    if (kind === "step")
+      last = { step: Number(step), loss: typeof loss === "number" ? loss : null };
     if (kind === "valid") looks += 1;
   }
   return { last, looks };
