@@ -56,13 +56,13 @@ export function addSweepFlags(command: Command): Command {
 
 /**
  * The configuration that a call asks for: that of the folder or the file, and the flags over it.
- * @param folder  of a sweep to go on with
+ * @param given  folder of a sweep to go on with; --resume with --out alone means the same
  * @throws UsageError, ConfigError
  */
-export async function askedSweep(
-  folder: string | undefined,
-  options: SweepOptions,
-): Promise<Asked> {
+export async function askedSweep(given: string | undefined, options: SweepOptions): Promise<Asked> {
+  const { resume, config, model, out } = options;
+  const isAlone = resume && config === undefined && model === undefined;
+  const folder = given ?? (isAlone ? (out as string | undefined) : undefined);
   const { settings, flags } = await flagSettings(options);
   const origin = originOf(options, flags);
   const start = await startOf(folder, options);

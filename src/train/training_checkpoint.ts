@@ -158,10 +158,14 @@ function notesOf({ path, header }: SafetensorsFile, identity: Identity): Notes {
     (name) => JSON.stringify(identity[name]) !== JSON.stringify(notes.identity[name]),
   );
   if (differing.length === 0) return notes;
-  const list = (from: Identity) =>
-    differing.map((name) => `${name} ${JSON.stringify(from[name])}`).join(", ");
-  throw refused(path, `of a run with ${list(identity)}`, list(notes.identity));
+  const list = (from: Identity, which: string) =>
+    differing.map((name) => (isHash(from[name]) ? `${which} ${name}` : `${name} ${JSON.stringify(from[name])}`)).join(", "); // biome-ignore format: one line
+  const why = differing.includes("model") ? "A model is another one with another r, target_modules, scale or dropout, too. " : ""; // biome-ignore format: one line
+  throw refused(path, `of a run with ${list(identity, "the same")}`, list(notes.identity, "other"), why); // biome-ignore format: one line
 }
+
+/** What holds fingerprints, which tell people nothing. */
+const isHash = (value: unknown) => /[0-9a-f]{16}/.test(JSON.stringify(value) ?? "");
 
 function parsed(path: string, text: string): Notes {
   try {
@@ -181,7 +185,7 @@ function checkTensors({ path, header }: SafetensorsFile, wanted: Map<string, Ten
   }
 }
 
-function refused(path: string, expected: string, got: string): FormatError {
-  const hint = "Nothing was changed. A new run needs a folder of its own.";
+function refused(path: string, expected: string, got: string, why = ""): FormatError {
+  const hint = `${why}Nothing was changed. A new run needs a folder of its own.`;
   return new FormatError({ op: "fit", arg: `the checkpoint ${path}`, expected, got, hint });
 }

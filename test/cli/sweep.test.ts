@@ -136,8 +136,9 @@ gpuTest(
     const cut = await signalled([...args, "--resume"], `${sweep}/trials/0003`, "SIGINT", 3);
     is(cut.code, 130, cut.stderr);
     match(cut.stderr, /Ends after this step and saves[\s\S]*Interrupted; lowrank sweep .* goes on/);
-    await good(["sweep", sweep, "--quiet"]);
+    await good(["sweep", "--resume", "-o", sweep, "--quiet"]);
     equal(timeless(sweep), timeless(whole));
+    await good(["sweep", sweep, "--quiet"]);
     ok(timeless(whole).some(({ stopped, steps }) => stopped === "limit" && steps === 10));
     ok(timeless(whole).some(({ stopped, steps }) => stopped === "steps" && steps === 40));
     for (const trial of readdirSync(`${whole}/trials`)) {
