@@ -24,6 +24,7 @@ import { type EvalDocument, evalText, type MatchRow, type SetFigures } from "./e
 import { LateBar } from "./late_bar.ts";
 import {
   addModelOptions,
+  checkSamples,
   collect,
   findModel,
   type ModelOptions,
@@ -111,6 +112,7 @@ async function evaluateCall(output: Output, options: Options & { general?: strin
   const { data = [], forgetting = [], general = [], exactMatch: matches = [] } = options;
   const asked = [...data, ...forgetting, ...general, ...matches];
   checkCall(options, asked.length);
+  await checkSamples(asked);
   const found = await findModel(output, options);
   const { model, tokenizer } = await openModel(output, found, options);
   try {

@@ -7,6 +7,7 @@ import { loadAdapter } from "../lora/peft.ts";
 import type { CausalLM } from "../nn/causal_lm.ts";
 import { fromPretrained } from "../nn/pretrained.ts";
 import { BASE_DTYPES, type BaseDtype, heldAs } from "../train/base_dtype.ts";
+import { readSamples } from "../train/data/index.ts";
 import {
   adapterFolder,
   baseOf,
@@ -39,6 +40,11 @@ export function addModelOptions(command: Command): Command {
 /** Collects what several flags of a name give. */
 export function collect(text: string, before: readonly string[] = []): string[] {
   return [...before, text];
+}
+
+/** Throws what reading says of files that are not there or hold no samples, before a model is loaded for them. */
+export async function checkSamples(paths: readonly string[]): Promise<void> {
+  for (const path of paths) for await (const _ of readSamples([path])) break;
 }
 
 /** Reads one of some words. */

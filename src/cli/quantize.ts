@@ -17,7 +17,7 @@ import {
 } from "../train/quantize/quantize_folder.ts";
 import { action, examples, number } from "./action.ts";
 import { LateBar } from "./late_bar.ts";
-import { collect, findModel, oneOf, openModel } from "./models.ts";
+import { checkSamples, collect, findModel, oneOf, openModel } from "./models.ts";
 import type { Output } from "./output.ts";
 import { bytesText, countText, figureText, table } from "./text.ts";
 
@@ -76,6 +76,7 @@ async function quantize(output: Output, options: Options): Promise<void> {
   const { dtype, out, overwrite = false } = options;
   const found = await findModel(output, { model: options.model });
   await checkQuantizable(found.model, out, overwrite);
+  await checkSamples(options.data ?? []);
   await init();
   const scores = options.data ? await scoresIn(output, found.model, options) : null;
   const bar = new LateBar(output, "quantising");

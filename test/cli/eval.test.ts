@@ -1,5 +1,5 @@
 // `lowrank eval`, run as a user runs it, against what the library computes of the same files.
-import { readFileSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { equal, is, match, not, ok } from "uvu/assert";
 import { loadAdapter } from "../../src/lora/peft.ts";
 import { generate } from "../../src/nn/generate.ts";
@@ -133,6 +133,20 @@ gpuTest("what is wrong: exit codes and messages, and nothing on stdout", () =>
       is(ended.code, code, `${args.join(" ")}\n${ended.stderr}`);
       ok(ended.stderr.includes(message), `${args.join(" ")}: ${ended.stderr}`);
       is(ended.stdout, "");
+    }
+    const unread = `${folder}/unread`; // no weights: they are not loaded for data that is not there
+    mkdirSync(unread);
+    copyFileSync(`${world.model}/config.json`, `${unread}/config.json`);
+    for (const flag of ["--data", "--forgetting", "--exact-match"]) {
+      const { code, stderr } = await inProcess([
+        "eval",
+        "-m",
+        unread,
+        flag,
+        `${folder}/none.jsonl`,
+      ]);
+      is(code, 1);
+      match(stderr, /none\.jsonl must be a file that can be read/);
     }
     const skipped = await inProcess([...m, "--data", bad, "--skip-bad"]);
     is(skipped.code, 0, skipped.stderr);
