@@ -37,7 +37,7 @@ const FLAGS: readonly Flag[] = [
   { flags: "--long <way>", key: "data.long", what: "longer examples: error, truncate, drop, split (default: plain text is split, lines of JSONL are an error)", kind: "text" },
   { flags: "--skip-bad", key: "data.skip_bad", what: "passes over samples that cannot be used, and counts them", kind: "flag" },
   { flags: "--spill <folder>", key: "data.spill", what: "keeps the tokens in a file there, not in memory: for data larger than that", kind: "text" },
-  { flags: "--method <method>", key: "method", what: `${METHODS.join(", ")}; or several, to compare them (default: lora)`, kind: "text" },
+  { flags: "--method <method>", key: "method", what: `${METHODS.join(", ")}; train compares several, as lora,full (default: lora)`, kind: "text" },
   { flags: "--r <n>", key: "lora.r", what: "rank of the adapter (default: 16)" },
   { flags: "--lora-alpha <alpha>", key: "lora.lora_alpha", what: "the update is scaled by alpha / r (default: 2r)" },
   { flags: "--lora-dropout <p>", key: "lora.lora_dropout", what: "dropout before A (default: 0)" },

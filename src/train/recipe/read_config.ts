@@ -39,9 +39,15 @@ async function readText(file: string): Promise<string> {
   }
 }
 
+/** Two ways to say one thing: to set one takes the other away. */
+const EITHER: Readonly<Record<string, string>> = {
+  "training.steps": "epochs",
+  "training.epochs": "steps",
+};
+
 /**
  * A copy of a configuration with values at dotted paths, such as `{ "training.lr": 1e-3 }`. Undefined ones are
- * passed over.
+ * passed over. Steps take the place of epochs, and the other way round.
  * @throws ConfigError for a path that there is not, with the nearest
  */
 export function withSettings(
@@ -58,6 +64,8 @@ export function withSettings(
       if (typeof at[key] !== "object" || at[key] === null) at[key] = {};
       at = at[key] as RawConfig;
     }
+    const other = EITHER[path];
+    if (other !== undefined && settings[`training.${other}`] === undefined) delete at[other];
     at[keys.at(-1)!] = value;
   }
   return copy;

@@ -190,6 +190,14 @@ test("r, alpha and targets have their usual values, and each method its fields",
   }
 });
 
+test("steps that are set take the place of epochs, and the other way round; both are refused", () => {
+  const of = (raw: object, settings: object) => withSettings(raw, { ...settings }).training;
+  equal(of(training({ epochs: 3 }), { "training.steps": 5 }), { steps: 5 });
+  equal(of(training({ steps: 5 }), { "training.epochs": 3 }), { epochs: 3 });
+  const both = { "training.epochs": 3, "training.steps": 5 };
+  match(messageOf(withSettings(good, both)), "training.epochs must be absent where training.steps");
+});
+
 test("settings at dotted paths leave the original alone, and unknown paths are refused", () => {
   const before = structuredClone(good);
   const changed = withSettings(good, {
