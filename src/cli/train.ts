@@ -38,6 +38,27 @@ A file of settings has the keys of run.json's "config"; one that is unknown is r
   lora: { r: 16, lora_alpha: 32, target_modules: all-linear }
   training: { epochs: 3, batch: 8, lr: 2e-4 }
 
+Keys without a flag, for a file or --set; lora takes all fields of PEFT's LoraConfig:
+  data.rows                       packed (default), padded or windows of a text
+  data.bucketed                   padded rows of about one length together
+  data.learn                      completions (default) or all, prompts too
+  data.turns                      of a chat all answers (default) or the last one
+  data.split_seed                 chooses which samples are held out
+  data.augment.token_dropout      share of the tokens read that become random ones
+  data.augment.mixing             share of packed texts that see those before them
+  data.replay.texts               how many texts the base writes for --self-replay (default: 256), and
+  data.replay.temperature         how it draws them,
+  data.replay.seed                by which seed,
+  data.replay.file                and where they are kept, for other runs too
+  training.clip                   largest norm of the gradients (default: 1)
+  training.seconds                ends after so long, and saves; --resume goes on
+  training.on_non_finite          stop (default) or skip: a step whose loss or gradient is no number
+  training.min_delta              by how much a look must be better to count for --patience
+  training.eval_rows              rows of each held-out set per look (default: 64)
+  training.checkpoint_every       steps between checkpoints (default: --eval-every); 0: none
+  training.loraplus_lr_ratio      how many times faster B learns with lora+ (default: 16)
+  training.capture                false: no step is replayed
+
 Ctrl-C ends after the step and saves; a second Ctrl-C ends at once. Either way --resume goes on from
 the last checkpoint.`;
 

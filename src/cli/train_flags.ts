@@ -24,7 +24,7 @@ interface Flag {
 }
 
 /** In the order of the help. */
-const FLAGS: readonly Flag[] = [
+export const FLAGS: readonly Flag[] = [
   { flags: "-m, --model <folder>", key: "model", what: "folder of the model, or org/name of the hub", kind: "text" },
   { flags: "-d, --data <path>", key: "data.train", what: "text, JSONL or a folder to learn; several times for several", kind: "paths" },
   { flags: "-o, --out <folder>", key: "output", what: "gets the run: adapter, losses, checkpoint", kind: "text" },

@@ -7,6 +7,8 @@ import { equal, is, match, not } from "uvu/assert";
 import { action, list, number } from "../../src/cli/action.ts";
 import type { Output } from "../../src/cli/output.ts";
 import { allCommands, makeProgram } from "../../src/cli/program.ts";
+import { FLAGS } from "../../src/cli/train_flags.ts";
+import { allKeys } from "../../src/train/recipe/index.ts";
 import { root } from "../child.ts";
 import { throwsLike } from "../gpu.ts";
 import { inProcess, lowrank } from "./command.ts";
@@ -39,6 +41,15 @@ test("--help and --version: exit code 0; called wrongly: exit code 2 and a hint"
     is(ended.code, code, args.join(" "));
     match(ended[pipe], expected);
     is(ended[pipe === "stdout" ? "stderr" : "stdout"], "", args.join(" "));
+  }
+});
+
+test("train --help names every key of a configuration: by its flag, or as one that --set reaches", async () => {
+  const { stdout } = await inProcess(["train", "--help"]);
+  const flags = new Set(FLAGS.map(({ key }) => key));
+  for (const key of allKeys()) {
+    if (key === "lora" || key === "resume") continue;
+    is(stdout.includes(`\n  ${key} `), !flags.has(key), key);
   }
 });
 
