@@ -64,7 +64,7 @@ test("a full disk: lines of metrics and of trials, and files beside a model, are
     const file = await MetricsFile.open(metrics, false);
     file.add({ kind: "step", step: 1 });
     const again = await MetricsFile.open(metrics, true);
-    const temporary = `${metrics}.${process.pid}.tmp`;
+    const temporary = `${metrics}.${process.pid}.0.tmp`;
     symlinkSync("/dev/full", temporary);
     equal(
       (await errorOf(() => again.goOnAfter(1))).split(" What")[0],
