@@ -97,7 +97,7 @@ const shortName = (path: string) => path.split(".").at(-1)!;
 const nats = (loss: number | null) => (loss === null ? "–" : figureText(loss));
 
 function valueText(value: unknown): string {
-  if (typeof value === "number") return figureText(value);
+  if (typeof value === "number") return Number.isInteger(value) ? `${value}` : figureText(value);
   return Array.isArray(value) ? value.map(String).join("+") : `${value}`;
 }
 

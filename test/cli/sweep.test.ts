@@ -1,6 +1,8 @@
 // `lowrank sweep`, run as a user runs it: here, broken off, on other machines, and called wrongly.
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { test } from "uvu";
 import { equal, is, match, not, ok } from "uvu/assert";
+import { trialTable } from "../../src/cli/sweep_text.ts";
 import { readRun } from "../../src/train/recipe/index.ts";
 import type { TrialLine } from "../../src/train/sweep/index.ts";
 import { inFolder } from "../child.ts";
@@ -39,6 +41,15 @@ async function good(args: readonly string[]) {
   is(ended.code, 0, `${args.join(" ")}\n${ended.stderr}`);
   return ended;
 }
+
+test("settings of a table are written so that they can be typed again", () => {
+  const line: TrialLine = {
+    ...{ trial: 0, settings: { seed: 1234567, lr: 0.0001 }, seed: 0, folder: "trials/0000" },
+    ...{ objective: 2, valid_loss: 2, forgetting: null, steps: 9, budget: null, seconds: 1 },
+    stopped: "steps",
+  };
+  match(trialTable([line]), /\n0 +1234567 +0\.0001 +2 +9 +1\.0$/);
+});
 
 gpuTest(
   "trials are runs; a table from the best on, and a configuration with which train repeats it",

@@ -153,12 +153,13 @@ const stillFalling: Rule = ({ valid, facts }) => {
   };
 };
 
-const forgetting: Rule = ({ general }) => {
+const forgetting: Rule = ({ general, facts }) => {
   const [first, last] = [general[0], general.at(-1)];
   if (!first || !last || first.step !== 0 || last.step === 0) return null;
-  const rise = last.loss - first.loss;
+  const after = facts.number("general.after") ?? last.loss; // of the weights that are kept
+  const rise = after - first.loss;
   const share = rise / first.loss;
-  const text = `On general text the loss went from ${loss(first.loss)} to ${loss(last.loss)} (${signed(rise)} nats per token).`;
+  const text = `On general text the loss went from ${loss(first.loss)} to ${loss(after)} (${signed(rise)} nats per token).`;
   const title = rise > 0 ? "Little was forgotten" : "Nothing was forgotten";
   if (share < 0.02) return { kind: "good", title, text };
   return {

@@ -55,6 +55,8 @@ test("forgetting is weighed against the general loss", async () => {
   );
   is((await of(0.01)).title, "Little was forgotten");
   is((await of(-0.2)).title, "Nothing was forgotten");
+  const kept = await found({ forgets: 0.6 }, { general: { before: 2.9, after: 2.95 } });
+  match(kept.map(({ text }) => text).join(), /from 2\.901 to 2\.950 \(\+0\.049 nats per token\)/);
   match((await of(0.6)).text, /from 2\.901 to 3\.\d+ \(\+0\.\d+ nats per token\)/);
 });
 
