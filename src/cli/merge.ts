@@ -11,9 +11,10 @@ import {
 } from "../train/merge/merge_to_folder.ts";
 import { action, examples, number } from "./action.ts";
 import { UsageError } from "./errors.ts";
+import { LateBar } from "./late_bar.ts";
 import { collect, findModel, oneOf } from "./models.ts";
 import type { Output } from "./output.ts";
-import { figureText } from "./text.ts";
+import { bytesText, figureText } from "./text.ts";
 
 const EXAMPLES = examples({
   "lowrank merge -a out/run --out models/mine":
@@ -83,10 +84,18 @@ async function merge(output: Output, options: Options): Promise<void> {
   const { stream, overwrite } = options;
   const given = { dtype, combination, density, svdRank, requantize, stream, certify, overwrite };
   const set = Object.entries(given).filter(([, value]) => value !== undefined);
+  let bar = new LateBar(output, "loading");
   const certificate = await mergeToFolder(found.model, adapters, options.out, {
     ...(Object.fromEntries(set) as MergeToFolderOptions),
-    onPhase: (phase) => output.note(`${phase} …`),
+    onPhase: (phase) => {
+      bar.end();
+      output.note(`${phase} …`);
+      bar = new LateBar(output, phase);
+    },
+    onProgress: ({ bytesDone, bytesTotal }) =>
+      bar.update(bytesDone, bytesTotal, `${bytesText(bytesDone)} of ${bytesText(bytesTotal)}`),
   });
+  bar.end();
   output.document({ model: found.model, adapters, out: options.out, certificate });
   output.say(mergedText(options.out, certificate));
 }

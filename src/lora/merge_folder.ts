@@ -4,7 +4,7 @@ import { bytesAs } from "../kernels/cast.ts";
 import type { CausalLM } from "../nn/causal_lm.ts";
 import { withEmptyWeights } from "../nn/init.ts";
 import { type Conv1D, Embedding, type Linear } from "../nn/layers.ts";
-import { modelFromConfig } from "../nn/pretrained.ts";
+import { type LoadProgress, modelFromConfig } from "../nn/pretrained.ts";
 import { Checkpoint } from "../tensor/checkpoint.ts";
 import type { DType } from "../tensor/dtype.ts";
 import { diskError, readJson, writeFileSafely } from "../tensor/files.ts";
@@ -27,10 +27,16 @@ const OTHERS =
  * holds the largest tensor and the adapter, not the model. The model's other files are copied.
  * @param base  folder with config.json and safetensors
  * @param adapter  folder with adapter_config.json and adapter_model.safetensors
+ * @param onProgress  called after each tensor
  * @throws FormatError, ValueError where the adapter does not fit or a merged weight is not finite;
  *   no weights are left in `out` then
  */
-export async function mergeFolder(base: string, adapter: string, out: string): Promise<void> {
+export async function mergeFolder(
+  base: string,
+  adapter: string,
+  out: string,
+  onProgress?: (progress: LoadProgress) => void,
+): Promise<void> {
   if (base === out) {
     throw new ValueError({
       op: "mergeFolder",
@@ -57,7 +63,10 @@ export async function mergeFolder(base: string, adapter: string, out: string): P
     fillValues(lora, "default", read.state);
     for (const t of read.state.values()) t.dispose();
     lora.setAdapter("default");
-    await writeSafetensors(`${out}/model.safetensors`, merger.parts(), { format: "pt" });
+    const tell = (name: string, bytesDone: number, bytesTotal: number) =>
+      onProgress?.({ name, bytesDone, bytesTotal });
+    const file = `${out}/model.safetensors`;
+    await writeSafetensors(file, merger.parts(), { format: "pt" }, tell);
     await copyOthers(base, out);
     if (!merger.untied) return;
     const text = JSON.stringify({ ...config, tie_word_embeddings: false }, null, 2);

@@ -252,16 +252,24 @@ export interface Part {
  * Writes tensors to a file one after the other, each made when its turn has come. The file appears
  * whole or not at all.
  * @param metadata  strings that stand beside them
+ * @param onPart  called after each with its name and how many bytes of all are written
  */
 export async function writeSafetensors(
   path: string,
   parts: ReadonlyMap<string, Part>,
   metadata: Record<string, string> = {},
+  onPart?: (name: string, bytesDone: number, bytesTotal: number) => void,
 ): Promise<void> {
   const { header, order, bytes } = writeHeader(parts, metadata);
   const produce = async (write: (part: Uint8Array) => Promise<void>) => {
     await write(header);
-    for (const name of order) await write(await parts.get(name)!.bytes());
+    let done = header.length;
+    for (const name of order) {
+      const part = await parts.get(name)!.bytes();
+      await write(part);
+      done += part.length;
+      onPart?.(name, done, bytes);
+    }
   };
   await writeFileWith(path, produce, bytes);
 }

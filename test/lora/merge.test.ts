@@ -106,7 +106,12 @@ for (const [adapter, base] of ADAPTERS) {
     model.dispose();
     const out = await temporary();
     const { bytesLive } = theGpu().stats();
-    await mergeFolder(fixtureFolder(base), fixtureFolder(adapter), out);
+    const told: number[] = [];
+    await mergeFolder(fixtureFolder(base), fixtureFolder(adapter), out, (p) => {
+      told.push(p.bytesDone / p.bytesTotal);
+    });
+    ok(told.length > 10 && told.every((share, i) => share > (told[i - 1] ?? 0)), "progress");
+    is(told.at(-1), 1);
     // Finalizers may give back in between what earlier tests left.
     ok(theGpu().stats().bytesLive <= bytesLive, "nothing is left on the device");
     const merged = await fromPretrained(out);

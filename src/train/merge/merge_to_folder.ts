@@ -15,7 +15,7 @@ import { loadAdapter } from "../../lora/peft.ts";
 import { addWeightedAdapter } from "../../lora/weighted.ts";
 import type { CausalLM } from "../../nn/causal_lm.ts";
 import type { WeightType } from "../../nn/fit_checkpoint.ts";
-import { fromPretrained, savePretrained } from "../../nn/pretrained.ts";
+import { fromPretrained, type LoadProgress, savePretrained } from "../../nn/pretrained.ts";
 import { tensor } from "../../tensor/create.ts";
 import { readJson, writeFileSafely } from "../../tensor/files.ts";
 import { scope } from "../../tensor/scope.ts";
@@ -51,7 +51,11 @@ export interface MergeToFolderOptions {
   /** Replaces a model's folder that is there. Default false. */
   overwrite?: boolean;
   onPhase?: (phase: string) => void;
+  /** Called while a model is loaded, and with `stream` while it is merged. */
+  onProgress?: (progress: LoadProgress) => void;
 }
+
+type Watching = Pick<MergeToFolderOptions, "onPhase" | "onProgress">;
 
 /** A certificate, and of a merge into quantised weights what it lost. */
 export interface FolderCertificate extends MergeCertificate {
@@ -81,15 +85,15 @@ export async function mergeToFolder(
   out: string,
   options: MergeToFolderOptions = {},
 ): Promise<FolderCertificate | null> {
-  const { stream = false, certify = true, overwrite = false, onPhase } = options;
+  const { stream = false, certify = true, overwrite = false, onPhase, onProgress } = options;
   await check(base, adapters, out, options);
   const temporary = temporaryFolder(out);
   try {
     let certificate: FolderCertificate | null = null;
     if (stream) {
       onPhase?.("merging tensor by tensor");
-      await mergeFolder(base, adapters[0]!.folder, temporary);
-      if (certify) certificate = await certifyStreamed(base, adapters[0]!, temporary, onPhase);
+      await mergeFolder(base, adapters[0]!.folder, temporary, onProgress);
+      if (certify) certificate = await certifyStreamed(base, adapters[0]!, temporary, options);
     } else certificate = await mergeLoaded(base, adapters, temporary, options);
     if (certificate) {
       const text = `${JSON.stringify(certificate, null, 2)}\n`;
@@ -102,6 +106,8 @@ export async function mergeToFolder(
     throw error;
   }
 }
+
+const loading = ({ onProgress }: Watching) => (onProgress ? { onProgress } : {});
 
 function refuse(arg: string, expected: string, got: string, hint = ""): never {
   throw new ValueError({ op, arg, expected, got, hint });
@@ -166,7 +172,7 @@ async function mergeLoaded(
 ): Promise<FolderCertificate | null> {
   const { dtype, certify = true, requantize: isRounded = false, onPhase } = options;
   onPhase?.("loading");
-  using model = await fromPretrained(base, { dtype: dtype ? "f32" : "auto" });
+  using model = await fromPretrained(base, { dtype: dtype ? "f32" : "auto", ...loading(options) });
   model.requiresGrad(false);
   const widened = isRounded ? widen(model) : null;
   const plain = widened && certify ? await logitsOf(model) : null;
@@ -183,7 +189,7 @@ async function mergeLoaded(
   const names = adapters.map(({ name, weight }) => (weight === 1 ? name : `${name}:${weight}`));
   // Bounds are of the types that were merged in; a type that is rounded to afterwards has others.
   const layers = !survival && (dtype === undefined || dtype === "f32") ? certificate.layers : {};
-  const moved = await movedBy(before, folder, onPhase);
+  const moved = await movedBy(before, folder, options);
   const merged = { ...certificate, adapters: names, layers, ...moved };
   if (!survival || !plain) return merged;
   const maxLogitUpdate = differenceOf(plain, before).maxLogitDifference;
@@ -227,29 +233,29 @@ async function certifyStreamed(
   base: string,
   { name, folder }: WeightedFolder,
   merged: string,
-  onPhase: MergeToFolderOptions["onPhase"],
+  watching: Watching,
 ): Promise<MergeCertificate> {
-  onPhase?.("loading the base");
+  watching.onPhase?.("loading the base");
   let before: Float32Array;
   let probe: readonly number[];
   {
-    using model = await fromPretrained(base);
+    using model = await fromPretrained(base, loading(watching));
     await loadAdapter(model, folder, name);
     before = await logitsOf(model);
     probe = [PROBE[0], Math.min(PROBE[1], model.sizes.maxLength)];
   }
-  return { adapters: [name], probe, ...(await movedBy(before, merged, onPhase)), layers: {} };
+  return { adapters: [name], probe, ...(await movedBy(before, merged, watching)), layers: {} };
 }
 
 /** How far the logits of a written model are from those before. */
 async function movedBy(
   before: Float32Array,
   folder: string,
-  onPhase: MergeToFolderOptions["onPhase"],
+  watching: Watching,
 ): Promise<{ maxLogitDifference: number; maxLogit: number }> {
-  onPhase?.("checking what was written");
+  watching.onPhase?.("checking what was written");
   if (!existsSync(`${folder}/config.json`)) refuse(folder, "written", "no config.json");
-  using model = await fromPretrained(folder);
+  using model = await fromPretrained(folder, loading(watching));
   return differenceOf(before, await logitsOf(model));
 }
 

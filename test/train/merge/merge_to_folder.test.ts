@@ -49,7 +49,18 @@ gpuTest(
       const bytes: Uint8Array[] = [];
       for (const stream of [false, true]) {
         const out = `${folder}/out-${stream}`;
-        const certificate = await mergeToFolder(world.model, of(world, ["a", 1]), out, { stream });
+        const ends = new Set<string>(); // phases whose progress came to its end
+        let phase = "";
+        const certificate = await mergeToFolder(world.model, of(world, ["a", 1]), out, {
+          stream,
+          onPhase: (name) => {
+            phase = name;
+          },
+          onProgress: ({ bytesDone, bytesTotal }) => {
+            if (bytesDone === bytesTotal) ends.add(phase);
+          },
+        });
+        equal([...ends], [...(stream ? ["merging tensor by tensor", "loading the base"] : ["loading"]), "checking what was written"]); // biome-ignore format: one line
         const got = await logitsOf(out);
         const scale = largest(expected);
         ok(largest(got, expected) <= 2e-5 * scale, `${largest(got, expected)} of ${scale}`);
