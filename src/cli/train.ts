@@ -55,7 +55,7 @@ Keys without a flag, for a file or --set; lora takes all fields of PEFT's LoraCo
   training.on_non_finite          stop (default) or skip: a step whose loss or gradient is no number
   training.min_delta              by how much a look must be better to count for --patience
   training.eval_rows              rows of each held-out set per look (default: 64)
-  training.checkpoint_every       steps between checkpoints (default: --eval-every); 0: none
+  training.checkpoint_every       steps between checkpoints (default: --eval-every, or a tenth of all); 0: none
   training.loraplus_lr_ratio      how many times faster B learns with lora+ (default: 16)
   training.capture                false: no step is replayed
 
