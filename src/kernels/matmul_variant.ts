@@ -52,9 +52,10 @@ export function setMatmulPrecision(next: MatmulPrecision): void {
 
 // A subgroup kernel takes a software device 0.2 to 1 second to compile once, less the fewer rows it has.
 // Below this much work the others lose less than 0.1 ms a call; unaligned shapes need a variant of
-// their own, so more.
+// their own, so more; for transposed results there is but the naive kernel else, so less.
 const WORTH_COMPILING = 2 ** 15; // for each row of the tile
 const UNALIGNED = 8;
+const TRANSPOSED = 1 / 8;
 // A staged tile has at least 64 rows and columns: with few of them most of it idles.
 const LEAST_STAGED = 8;
 
@@ -91,14 +92,15 @@ export function chooseVariant(work: MatmulWork): MatmulChoice {
 
 /** The choice that needs no measurement. */
 function rule(work: MatmulWork, simple: MatmulChoice): MatmulChoice {
-  const { M, N, K, count, aligned } = work;
+  const { M, N, K, count, aligned, transposeY } = work;
   const device = gpu("matmul");
   if (device.adapterClass === "gpu") {
     if (Math.min(M, N) < LEAST_STAGED) return simple;
     return withTile({ variant: "staged", tile: 0 }, work);
   }
   const lanes = shuffleLanes(device);
-  const enough = WORTH_COMPILING * tileRows(M) * (aligned ? 1 : UNALIGNED);
+  const own = (aligned ? 1 : UNALIGNED) * (transposeY ? TRANSPOSED : 1);
+  const enough = WORTH_COMPILING * tileRows(M) * own;
   const isWorth = count * M * N * K >= enough || kernelPath() === "fast";
   return lanes && isWorth ? withTile({ variant: `subgroup${lanes}`, tile: 0 }, work) : simple;
 }

@@ -1,8 +1,12 @@
-import { is } from "uvu/assert";
+import { equal, is } from "uvu/assert";
 import { linear } from "../../src/autograd/ops/linear.ts";
 import { matmul } from "../../src/autograd/ops/matmul.ts";
 import { matmulForward } from "../../src/kernels/matmul.ts";
-import { forceMatmulVariant, matmulVariants } from "../../src/kernels/matmul_variant.ts";
+import {
+  chooseVariant,
+  forceMatmulVariant,
+  matmulVariants,
+} from "../../src/kernels/matmul_variant.ts";
 import { setKernelPath } from "../../src/kernels/path.ts";
 import { tensor, zeros } from "../../src/tensor/create.ts";
 import {
@@ -282,6 +286,19 @@ gpuTest(
         }
       }
     }
+  },
+);
+
+gpuTest(
+  "a transposed result, for which there is but the naive kernel else, gets a subgroup's sooner",
+  () => {
+    const lanes = matmulVariants().find((variant) => variant.startsWith("subgroup"));
+    if (!lanes || theGpu().adapterClass === "gpu") return;
+    const layout = { transposeA: false, transposeB: true, dtype: "f32", aligned: true, count: 1 };
+    const variantOf = (N: number, transposeY: boolean) =>
+      chooseVariant({ ...layout, M: 16, N, K: 128, transposeY }).variant;
+    equal([variantOf(96, false), variantOf(96, true)], ["register", lanes]);
+    equal([variantOf(256, false), variantOf(16, true)], [lanes, "naive"]);
   },
 );
 
