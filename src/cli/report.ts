@@ -32,13 +32,13 @@ export function addReport(program: Command): void {
         const { report } = await import("../train/report/index.ts");
         const written = await report(folders, paths);
         output.document(written);
-        output.say(linesOf(written).join("\n"));
+        output.say(linesOf(written, tensorboard).join("\n"));
       }),
     );
 }
 
 /** What stands out, and what was written. */
-function linesOf({ out, runs, sweeps, tensorboard, csv }: Report): string[] {
+function linesOf({ out, runs, sweeps, tensorboard, csv }: Report, events?: string): string[] {
   const mark = { bad: "!", mind: "·", good: "✓" };
   return [
     ...runs.flatMap(({ name, findings }) => [
@@ -46,6 +46,7 @@ function linesOf({ out, runs, sweeps, tensorboard, csv }: Report): string[] {
       ...findings.map(({ kind, title, text }) => `  ${mark[kind]} ${title}. ${text}`),
     ]),
     ...sweeps.map(({ name, trials }) => `${name}: ${trials} trials`),
-    ...[out, ...tensorboard, ...csv].map((path) => `Written: ${path}`),
+    ...[out, ...(tensorboard.length > 3 ? [] : tensorboard), ...csv].map((path) => `Written: ${path}`), // biome-ignore format: one line
+    ...(tensorboard.length > 3 ? [`Written: ${tensorboard.length} event files in ${events}`] : []),
   ];
 }

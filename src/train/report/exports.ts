@@ -1,6 +1,7 @@
 // A report's numbers for other tools: scalars of a run for TensorBoard, tables as CSV.
+import { basename } from "node:path";
 import { writeFileSafely } from "../../tensor/files.ts";
-import type { Run, Step } from "./read_run.ts";
+import { type Run, readRun, type Step } from "./read_run.ts";
 import type { Sweep } from "./read_sweep.ts";
 import { type Scalar, writeEvents } from "./tensorboard.ts";
 
@@ -37,14 +38,24 @@ export function scalarsOf(run: Run): Scalar[] {
 }
 
 /**
- * Writes an event file for each run: `<folder>/<name of the run>/events.out.tfevents…`.
+ * Writes an event file for each run, and for each trial of a sweep: `<folder>/<name of the run>/events.out.tfevents…`,
+ * `<folder>/<name of the sweep>/0000/…`.
  * @returns their paths
  */
-export async function writeTensorBoard(folder: string, runs: readonly Run[]): Promise<string[]> {
+export async function writeTensorBoard(
+  folder: string,
+  runs: readonly Run[],
+  sweeps: readonly Sweep[],
+): Promise<string[]> {
   const paths: string[] = [];
-  for (const run of runs) {
+  const write = async (name: string, run: Run) => {
     const started = (run.facts.date("started")?.getTime() ?? 0) / 1000;
-    paths.push(await writeEvents(`${folder}/${run.name}`, scalarsOf(run), started));
+    paths.push(await writeEvents(`${folder}/${name}`, scalarsOf(run), started));
+  };
+  for (const run of runs) await write(run.name, run);
+  for (const { name, trials } of sweeps) {
+    const folders = trials.flatMap((trial) => trial.folder ?? []).sort();
+    for (const own of folders) await write(`${name}/${basename(own)}`, await readRun(own));
   }
   return paths;
 }

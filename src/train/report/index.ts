@@ -10,7 +10,7 @@ export type { Finding } from "./findings.ts";
 export interface ReportOptions {
   /** The page to write. Default: `report.html` in the folder, or here where there are several. */
   out?: string;
-  /** Gets an event file of TensorBoard for each run, too. */
+  /** Gets an event file of TensorBoard for each run, and for each trial of a sweep, too. */
   tensorboard?: string;
   /** Gets a CSV file for each run and sweep, too. */
   csv?: string;
@@ -45,7 +45,9 @@ export async function report(
     out,
     runs: runs.map((run) => ({ name: run.name, folder: run.folder, findings: findingsOf(run) })),
     sweeps: sweeps.map(({ name, folder, trials }) => ({ name, folder, trials: trials.length })),
-    tensorboard: options.tensorboard ? await writeTensorBoard(options.tensorboard, runs) : [],
+    tensorboard: options.tensorboard
+      ? await writeTensorBoard(options.tensorboard, runs, sweeps)
+      : [],
     csv: options.csv ? await writeCsv(options.csv, runs, sweeps) : [],
   };
 }

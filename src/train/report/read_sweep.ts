@@ -11,6 +11,8 @@ export type Setting = number | string;
 
 export interface Trial {
   name: string;
+  /** Of its run; null where there is none. */
+  folder: string | null;
   settings: Record<string, Setting>;
   seed: number | null;
   /** What the sweep wants small; null where the trial has none. */
@@ -80,8 +82,10 @@ function isTrial(line: JsonObject): line is JsonObject & TrialLine {
 async function trialOf(folder: string, line: Facts): Promise<Trial> {
   const name = `${line.number("trial")}`;
   const own = `${folder}/trials/${basename(line.text("folder") ?? name)}`;
+  const hasRun = await isRun(own);
   return {
     name,
+    folder: hasRun ? own : null,
     settings: settingsOf(line.at("settings")),
     seed: line.number("seed"),
     objective: line.number("objective"),
@@ -91,7 +95,7 @@ async function trialOf(folder: string, line: Facts): Promise<Trial> {
     seconds: line.number("seconds"),
     stopped: line.text("stopped"),
     paused: line.number("budget") !== null && line.text("stopped") === "limit",
-    valid: (await isRun(own)) ? (await readRun(own)).valid : [],
+    valid: hasRun ? (await readRun(own)).valid : [],
   };
 }
 

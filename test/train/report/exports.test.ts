@@ -1,5 +1,6 @@
 // Exports: event files equal TensorBoard's own, and read back by another reader; CSV.
 import { readFileSync } from "node:fs";
+import { dirname } from "node:path";
 import { test } from "uvu";
 import { equal, is, ok } from "uvu/assert";
 import {
@@ -82,7 +83,7 @@ test("every number of a run is in its event file", () =>
   inFolder(async (folder) => {
     makeRun(`${folder}/r`, { steps: 60, skipped: [5] });
     const run = await readRun(`${folder}/r`);
-    const [path] = await writeTensorBoard(`${folder}/tb`, [run]);
+    const [path] = await writeTensorBoard(`${folder}/tb`, [run], []);
     const read = [...readEvents(readFileSync(path!))];
     const scalars = scalarsOf(run);
     equal(
@@ -100,6 +101,15 @@ test("every number of a run is in its event file", () =>
       times.every((time, i) => i === 0 || time >= times[i - 1]! - 1e-9),
       "time goes on",
     );
+  }));
+
+test("the trials of a sweep have event files of their own", () =>
+  inFolder(async (folder) => {
+    makeSweep(`${folder}/s`, { trials: 3 });
+    const paths = await writeTensorBoard(`${folder}/tb`, [], [await readSweep(`${folder}/s`)]);
+    equal(paths.map((path) => dirname(path)), ["0000", "0001", "0002"].map((n) => `${folder}/tb/s/${n}`)); // biome-ignore format: one line
+    const tags = new Set([...readEvents(readFileSync(paths[2]!))].map(({ tag }) => tag));
+    ok(tags.has("train/loss") && tags.has("valid/loss"));
   }));
 
 test("a run as CSV: a row for each step, held-out losses beside it, nothing where there is no number", () =>
