@@ -56,13 +56,18 @@ export function trialTable(lines: readonly TrialLine[]): string {
   const rows = shown.map((line) => [
     `${line.trial}`,
     ...keys.map((key) => valueText(line.settings[key])),
-    line.stopped === "failed" ? "failed" : nats(line.objective),
+    objectiveText(line),
     ...(hasGeneral ? [nats(line.valid_loss), nats(line.forgetting)] : []),
     `${line.steps}`,
     line.seconds.toFixed(1),
   ]);
   const more = all.length - shown.length;
   return `${table(head, rows)}${more > 0 ? `\n… and ${more} more, in trials.jsonl` : ""}`;
+}
+
+function objectiveText({ stopped, objective }: TrialLine): string {
+  if (objective !== null) return figureText(objective);
+  return stopped === "failed" ? "failed" : "not finite";
 }
 
 /** Means over seeds, where trials differ in them. */

@@ -49,6 +49,7 @@ test("settings of a table are written so that they can be typed again", () => {
     stopped: "steps",
   };
   match(trialTable([line]), /\n0 +1234567 +0\.0001 +2 +9 +1\.0$/);
+  match(trialTable([{ ...line, objective: null }]), / not finite +9 +1\.0$/);
 });
 
 gpuTest(
