@@ -1,7 +1,10 @@
 // What every command's file uses: an action with its output, examples in its help, numbers on the command line.
+import { constants } from "node:os";
 import type { Command } from "commander";
 import { UsageError } from "./errors.ts";
 import { Output } from "./output.ts";
+
+const SIGNALS = ["SIGINT", "SIGTERM"] as const;
 
 /**
  * The action of a command: `command.action(action<Options>(async (output, options, ...args) => …))`.
@@ -14,12 +17,31 @@ export function action<O extends object = object>(
   return async function (this: Command): Promise<void> {
     const options = this.optsWithGlobals<O & { json?: boolean; quiet?: boolean }>();
     const output = new Output(options);
+    const release = leaveTidily(output);
     try {
       const code = await body(output, options, ...(this.processedArgs as never[]));
       process.exitCode = typeof code === "number" ? code : 0;
     } finally {
       output.end();
+      release();
     }
+  };
+}
+
+/**
+ * However the process ends, bars give the terminal its cursor back: a signal that nothing else heeds is an exit.
+ * @returns what takes the listeners away again
+ */
+function leaveTidily(output: Output): () => void {
+  const onSignal = (signal: NodeJS.Signals) => {
+    if (process.listenerCount(signal) === 1) process.exit(128 + constants.signals[signal]);
+  };
+  const onExit = () => output.end();
+  for (const name of SIGNALS) process.on(name, onSignal);
+  process.on("exit", onExit);
+  return () => {
+    for (const name of SIGNALS) process.off(name, onSignal);
+    process.off("exit", onExit);
   };
 }
 

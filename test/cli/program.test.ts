@@ -90,6 +90,36 @@ test("an action's number is the exit code, and options of the program reach it",
   equal(seen, { json: true, z: true, args: ["n"] });
 });
 
+test("a signal that nothing else heeds is an exit, for which bars give the cursor back", async () => {
+  const exits: unknown[] = [];
+  const { exit } = process;
+  process.exit = ((code: number) => void exits.push(code)) as typeof exit;
+  const before = [process.listenerCount("SIGINT"), process.listenerCount("exit")];
+  const ended = process.exitCode;
+  const other = () => {};
+  try {
+    const program = new Command("x").exitOverride();
+    program.command("y").action(
+      action(async (output: Output) => {
+        process.emit("SIGINT", "SIGINT");
+        process.on("SIGINT", other); // as training does, which saves
+        process.emit("SIGINT", "SIGINT");
+        process.off("SIGINT", other);
+        process.emit("SIGTERM", "SIGTERM");
+        is(process.listeners("exit").length, before[1]! + 1);
+        output.end();
+      }),
+    );
+    await program.parseAsync(["y"], { from: "user" });
+    equal(exits, [130, 143]);
+    equal([process.listenerCount("SIGINT"), process.listenerCount("exit")], before);
+  } finally {
+    process.exit = exit;
+    process.exitCode = ended;
+    process.off("SIGINT", other);
+  }
+});
+
 test("of a flag with one value, or a setting, the last counts, and that is said; lists add up", async () => {
   const train = ["train", "-m", "nowhere", "-d", "a", "-d", "b", "-o", "out"];
   const calls: [string[], string][] = [
