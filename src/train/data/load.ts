@@ -96,7 +96,12 @@ export async function loadData(tokenizer: Tokenizer, options: LoadOptions): Prom
   };
   await read(options.train, typeof valid === "number" ? valid : 0, sets.train);
   if (Array.isArray(valid)) await read(valid, 0, sets.valid);
-  if (sets.train.count === 0) throw nothing(namesOf(options.train), counts);
+  if (sets.train.count === 0) {
+    const isHeld = typeof valid === "number" && sets.valid.count > 0;
+    const rest = isHeld ? "; all others are held out" : "";
+    const hint = isHeld ? "Equal samples are held out together: name files of their own." : "";
+    throw nothing(namesOf(options.train), counts, rest, hint);
+  }
   if (valid !== undefined && sets.valid.count === 0) {
     const names = namesOf(Array.isArray(valid) ? valid : options.train);
     const hint = "Hold out a larger share, or name files of their own.";

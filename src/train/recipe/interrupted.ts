@@ -3,6 +3,6 @@ import { LowrankError } from "../../gpu/errors.ts";
 
 export class Interrupted extends LowrankError {
   constructor() {
-    super("train: interrupted before the first step. Nothing was written.");
+    super("train: interrupted before the first step. There is nothing to save yet.");
   }
 }

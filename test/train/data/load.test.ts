@@ -184,6 +184,8 @@ test("what cannot be read, and empty sides, are refused", () =>
       const few = await says({ train: at("g.jsonl"), valid: 0.01 });
       ok(few.includes("valid must be at least one example, got none of 1 sample "), few);
       ok(few.includes(" from "), "the files are named");
+      const all = await says({ train: at("g.jsonl"), valid: 0.99 });
+      ok(all.includes("none of 1 sample (0 bad, 0 too long); all others are held out. Equal"), all);
       ok((await says({ train: at("g.jsonl"), valid: 1 })).includes("between 0 and 1, got 1"));
       ok((await says({ train: at("g.jsonl"), length: 0 })).includes("length must be a positive"));
       const long = await says({ train: at("g.jsonl"), long: "shrink" as never });
