@@ -73,7 +73,7 @@ function rateOf(lr: unknown, method: Method, isOneOfMany: boolean, origin: Origi
     return (lr as RawConfig)[method];
   }
   if (typeof lr !== "number" || !isOneOfMany || method !== "full") return lr;
-  return (lr * usualRate("full")) / usualRate("lora");
+  return Number(((lr * usualRate("full")) / usualRate("lora")).toPrecision(12)); // 1e-4, not 0.00009999999999999999
 }
 
 function wrongRate(name: string, value: unknown, origin: Origin): ConfigError {

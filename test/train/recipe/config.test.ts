@@ -4,6 +4,7 @@ import { test } from "uvu";
 import { equal, is, match, ok } from "uvu/assert";
 import {
   allKeys,
+  armOf,
   ConfigError,
   loraConfigOf,
   METHODS,
@@ -29,6 +30,11 @@ function messageOf(raw: unknown, origin = {}): string {
   }
   throw new Error(`taken: ${JSON.stringify(raw)}`);
 }
+
+test("of several methods full fine-tuning gets a tenth of the rate, as people write it", () => {
+  const rates = [1e-3, 3e-3, 2e-4, 7e-5].map((lr) => armOf({ training: { lr } }, "full", ["lora", "full"]).training); // biome-ignore format: one line
+  equal(rates, [{ lr: 1e-4 }, { lr: 3e-4 }, { lr: 2e-5 }, { lr: 7e-6 }]);
+});
 
 test("what is wrong is told by path, with what was expected and what came", () => {
   const cases: [unknown, string][] = [
