@@ -67,13 +67,13 @@ details { margin-top: 8px; font-size: 0.9rem; }
 summary { color: var(--muted); cursor: pointer; width: fit-content; }
 summary:hover { color: var(--ink); }
 .table { overflow-x: auto; margin-top: 10px; }
-table { border-collapse: collapse; font-size: 0.9rem; line-height: 1.4; min-width: min(100%, 360px); }
+table { border-collapse: separate; border-spacing: 0; font-size: 0.9rem; line-height: 1.4; min-width: min(100%, 360px); }
 th, td { padding: 6px 18px 6px 0; text-align: right; vertical-align: baseline; border-bottom: 1px solid var(--grid); white-space: nowrap; font-weight: 400; }
 th[scope="row"] { text-align: left; color: var(--muted); }
 thead th { color: var(--ink); font-weight: 640; border-bottom-color: var(--axis); }
 thead th:first-child { text-align: left; }
 td:last-child, th:last-child { padding-right: 2px; }
-.compare table { width: 100%; font-size: 0.95rem; }
+.compare table { width: 100%; font-size: 0.95rem; line-height: 22px; } /* whole pixels, for a sticky column is painted apart */
 .compare th[scope="row"] { position: sticky; left: 0; background: var(--paper); padding-right: 14px; }
 .compare thead th { max-width: 15em; white-space: normal; overflow-wrap: anywhere; }
 .dot { display: inline-block; width: 10px; height: 10px; border-radius: 50%; margin-right: 7px; }
