@@ -159,6 +159,19 @@ gpuTest(
 );
 
 gpuTest(
+  "several methods: the base writes its texts once for all",
+  inTiny(async (folder) => {
+    const more = ["--method", "lora,dora", "--steps", "2", "--self-replay"];
+    const { code, stderr } = await inProcess(call(folder, "both", ...more));
+    is(code, 0, stderr);
+    ok(existsSync(`${folder}/both/self_replay.json`));
+    for (const arm of ["lora", "dora"]) {
+      not.ok(existsSync(`${folder}/both/${arm}/self_replay.json`), arm);
+    }
+  }),
+);
+
+gpuTest(
   "a comparison that is interrupted goes on with --resume",
   inTiny(async (folder) => {
     const more = ["--method", "lora,full", "--steps", "60", "--eval-every", "30"];

@@ -9,6 +9,7 @@ import type { RunSummary } from "./record.ts";
 import { resolveConfig } from "./resolve.ts";
 import type { RunHooks } from "./run.ts";
 import { type FullConfig, METHODS, type Method } from "./schema.ts";
+import { sharingTexts } from "./self_replay.ts";
 import { trainRun } from "./train_run.ts";
 
 /** A method's run, in short; run.json of its folder has the rest. */
@@ -129,11 +130,8 @@ function armFor(
   const config = resolveConfig(armOf(raw, method, methods, origin), origin);
   const { output, resume } = config;
   // An arm that an interrupt kept from beginning begins when the others go on.
-  return {
-    ...config,
-    output: `${output}/${method}`,
-    resume: resume === true ? "if-present" : resume,
-  };
+  const own = { output: `${output}/${method}`, resume: resume === true ? "if-present" : resume } as const; // biome-ignore format: one line
+  return sharingTexts({ ...config, ...own }, output);
 }
 
 function comparisonOf(folder: string, runs: readonly RunSummary[]): Comparison {

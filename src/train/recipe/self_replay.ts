@@ -4,6 +4,15 @@ import { selfReplay } from "../data/self_replay.ts";
 import { Interrupted } from "./interrupted.ts";
 import type { PlannedConfig } from "./plan.ts";
 import { cut, type RunData, trainingRows } from "./run_data.ts";
+import type { FullConfig } from "./schema.ts";
+
+/** The configuration of a run whose base's texts are those of other runs, too: a folder keeps them, unless it says where. */
+export function sharingTexts<T extends FullConfig>(config: T, folder: string): T {
+  const { data } = config;
+  if (!data.replay?.self || data.replay.file !== undefined) return config;
+  const replay = { ...data.replay, file: `${folder}/self_replay.json` };
+  return { ...config, data: { ...data, replay } };
+}
 
 /**
  * A run's data with the texts that its configuration asks the base for; as it is where it asks for none.

@@ -4,6 +4,7 @@ import { Interrupted } from "../recipe/interrupted.ts";
 import type { RunSummary } from "../recipe/record.ts";
 import type { RunHooks } from "../recipe/run.ts";
 import type { FullConfig } from "../recipe/schema.ts";
+import { sharingTexts } from "../recipe/self_replay.ts";
 import { sideBySideKey, trainSideBySide } from "../recipe/side_by_side.ts";
 import { trainRun } from "../recipe/train_run.ts";
 import type { Settings } from "./space.ts";
@@ -74,16 +75,10 @@ export class TrialRuns {
     return { ...hooks, base: this.base, ...limits };
   }
 
-  /** Texts that the base writes to replay are written once. */
-  private sharing(data: FullConfig["data"]): FullConfig["data"] {
-    if (!data.replay?.self || data.replay.file !== undefined) return data;
-    const file = `${this.plan.config.output}/self_replay.json`;
-    return { ...data, replay: { ...data.replay, file } };
-  }
-
   private configOf({ settings, seed, folder }: Task): FullConfig {
-    const { data, ...config } = trialConfig(this.plan, { seed, ...settings });
-    return { ...config, data: this.sharing(data), output: folder, resume: "if-present" };
+    const config = trialConfig(this.plan, { seed, ...settings });
+    const own = { output: folder, resume: "if-present" } as const;
+    return sharingTexts({ ...config, ...own }, this.plan.config.output);
   }
 }
 
