@@ -120,12 +120,14 @@ async function evaluateCall(output: Output, options: Options & { general?: strin
       ...data.map((path) => ({ path, kind: "data" as const })),
       ...[...forgetting, ...general].map((path) => ({ path, kind: "general" as const })),
     ];
+    const { maxLength } = model.sizes;
+    if ((options.length ?? 0) > maxLength) {
+      const expected = `at most ${maxLength}, the model's context`;
+      throw new UsageError({ op: "lowrank", arg: "--length", expected, got: `${options.length}` });
+    }
     const sets: LoadedSet[] = [];
     for (const { path, kind } of paths) {
-      const read = await readRows(tokenizer, [path], {
-        ...options,
-        maxLength: model.sizes.maxLength,
-      });
+      const read = await readRows(tokenizer, [path], { ...options, maxLength });
       for (const note of read.notes) output.note(`${path}: ${note}`);
       sets.push({ path, kind, ...read, scores: new Map() });
     }

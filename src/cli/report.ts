@@ -22,7 +22,7 @@ export function addReport(program: Command): void {
         "A run that is at work, or was killed, is shown as far as it came.",
     )
     .argument("<folders...>", "folders of runs or sweeps, or folders that hold such folders")
-    .option("--out <file>", "the page (default: report.html in the folder; of several: here)")
+    .option("-o, --out <file>", "the page (default: report.html in the folder; of several: here)")
     .option("--tensorboard <folder>", "writes event files of TensorBoard there, too")
     .option("--csv <folder>", "writes CSV files there, too: a row for each step or trial")
     .addHelpText("after", EXAMPLES)

@@ -124,7 +124,7 @@ gpuTest("what is wrong: exit codes and messages, and nothing on stdout", () =>
       [[...m, "--data", data, "--limit", "0"], 2, "--limit must be a positive integer, got 0"],
       [[...m, "--exact-match", data, "--normalise", "case"], 2, "--normalise must be made of strip"],
       [[...m, "--data", `${folder}/none.jsonl`], 1, "none.jsonl"],
-      [[...m, "--data", data, "--length", "9999"], 1, "length must be at most 64, the model's context, got 9999"],
+      [[...m, "--data", data, "--length", "9999"], 2, "lowrank: --length must be at most 64, the model's context, got 9999"],
       [[...m, "--data", bad], 1, "bad.jsonl, line 25: a prompt without a completion"],
       [[...m, "--data", data, "--length", "8"], 1, "line 1: 16 tokens, but 9 fit"],
     ]; // biome-ignore format: as a table

@@ -24,7 +24,7 @@ test("report writes the page and what else was asked for, and says what stands o
     match(readFileSync(`${folder}/r/report.html`, "utf8"), /^<!doctype html>/);
     ok(existsSync(`${folder}/csv/r.csv`));
     match(ended.stdout, `Written: ${folder}/tb/r/events.out.tfevents.`);
-    const json = await inProcess(["report", `${folder}/r`, "--json", "--out", `${folder}/x.html`]);
+    const json = await inProcess(["report", `${folder}/r`, "--json", "-o", `${folder}/x.html`]);
     const document = JSON.parse(json.stdout);
     is(document.out, `${folder}/x.html`);
     is(document.runs[0].findings[0].title, "Overfitting after step 200");
