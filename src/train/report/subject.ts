@@ -19,7 +19,11 @@ export async function readSubject(folders: readonly string[]): Promise<Subject> 
     throw new ValueError({ op: "report", ...facts });
   }
   const found: string[] = [];
-  for (const folder of folders) found.push(...(await inside(folder)));
+  for (const folder of folders) {
+    for (const one of await inside(folder)) {
+      if (!found.some((other) => resolve(other) === resolve(one))) found.push(one);
+    }
+  }
   const subject: Subject = { runs: [], sweeps: [] };
   const names = namesOf(found);
   for (const [i, folder] of found.entries()) {

@@ -167,6 +167,8 @@ test("a folder that holds runs stands for all of them; equal names get what tell
     const small: Made = { steps: 20 };
     for (const name of ["a/run", "b/run", "c/other"]) makeRun(`${folder}/${name}`, small);
     const { runs } = await readSubject([`${folder}/a`, `${folder}/b/run`, `${folder}/c/other`]);
+    const again = await readSubject([`${folder}/a`, `${folder}/a/run/`, `${folder}/b/../a`]);
+    is(again.runs.length, 1, "a folder that is named twice is one");
     equal(
       runs.map(({ name }) => name),
       ["a/run", "b/run", "other"],
