@@ -73,6 +73,9 @@ async function merge(output: Output, options: Options): Promise<void> {
   };
   if (asked.length === 0) refuse("--adapter", "given", "nothing");
   if (options.combination && asked.length < 2) refuse("--combination", "given for several adapters", "one"); // biome-ignore format: one line
+  const { combination: way = "cat" } = options;
+  if (options.density !== undefined && !/ties|dare|prune/.test(way)) refuse("--density", "given with a --combination that prunes", way); // biome-ignore format: one line
+  if (options.svdRank !== undefined && !way.includes("svd")) refuse("--svd-rank", "given with --combination svd or …_svd", way); // biome-ignore format: one line
   const sources = asked.map(({ source }) => source);
   const found = await findModel(output, { ...options, adapter: sources, dtype: "auto" });
   const adapters: WeightedFolder[] = found.adapters.map((a, i) => ({

@@ -92,6 +92,8 @@ gpuTest("what is wrong: exit codes and messages; nothing is written", () =>
       [[...m, "-o", out, "--dtype", "int8"], 2, "--dtype must be one of f32, f16, bf16"],
       [[...m, "-o", out, "--combination", "mean"], 2, "--combination must be one of linear, cat"],
       [[...m, "-o", out, "--combination", "cat"], 2, "--combination must be given for several adapters"],
+      [[...m, "-o", out, "--density", "0.5"], 2, "--density must be given with a --combination that prunes, got cat."],
+      [[...m, "-a", world.adapters.a!, "-o", out, "--combination", "ties", "--svd-rank", "2"], 2, "--svd-rank must be given with --combination svd or …_svd, got ties."],
       [[...m, "-o", world.model], 1, "out must be apart from"],
       [[...m, "-o", out, "--stream", "--dtype", "f16"], 1, "stream must be false"],
     ]; // biome-ignore format: as a table
