@@ -28,7 +28,7 @@ export const FLAGS: readonly Flag[] = [
   { flags: "-m, --model <folder>", key: "model", what: "folder of the model, or org/name of the hub", kind: "text" },
   { flags: "-d, --data <path>", key: "data.train", what: "text, JSONL or a folder to learn; several times for several", kind: "paths" },
   { flags: "-o, --out <folder>", key: "output", what: "gets the run: adapter, losses, checkpoint", kind: "text" },
-  { flags: "--valid <path>", key: "data.valid", what: "what is held out: a share, or files of their own (default: a tenth)", kind: "share" },
+  { flags: "--valid <path>", key: "data.valid", what: "what is held out: a share, 0 for nothing, or files of their own (default: a tenth)", kind: "share" },
   { flags: "--general <path>", key: "data.general", what: "general text on which to see what is forgotten", kind: "paths" },
   { flags: "--replay <path>", key: "data.replay.data", what: "general text that is mixed in against forgetting", kind: "paths" },
   { flags: "--self-replay", key: "data.replay.self", what: "in its place, texts that the base writes itself", kind: "flag" },

@@ -18,6 +18,7 @@ export {
   refuse as freemem,
   refuse as hostname,
   refuse as makeFolder,
+  refuse as modifiedAt,
   refuse as open,
   refuse as openSync,
   refuse as readdir,

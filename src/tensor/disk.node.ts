@@ -8,6 +8,11 @@ export { copyFile, open, readdir, readFile, rename, rm } from "node:fs/promises"
 export { freemem, hostname } from "node:os";
 export { dirname };
 
+/** When a file was last written, in milliseconds since 1970. Infinity where there is none. */
+export function modifiedAt(path: string): number {
+  return statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? Infinity;
+}
+
 /**
  * Makes a folder and those above it; one that is there stays. Node's own `recursive` never returns where a folder
  * that is there refuses with ENOENT, as /proc does.

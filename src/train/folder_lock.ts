@@ -11,6 +11,9 @@ interface Holder {
   since: string;
 }
 
+/** After so long a lock that says nothing is that of a process which was killed before it had written it. */
+const WRITTEN_MS = 60_000;
+
 type Disk = typeof import("../tensor/disk.node.ts");
 
 /**
@@ -80,11 +83,11 @@ async function created(disk: Disk, path: string, text: string): Promise<boolean>
 
 /** Puts another lock in the place of one whose process is gone. Of several that try, one succeeds. */
 async function takenOver(disk: Disk, path: string, text: string): Promise<boolean> {
-  if (!isGone(disk, textOf(disk, path))) return false;
+  if (!isGone(disk, path)) return false;
   const claim = `${path}.claim`;
   if (!(await created(disk, claim, text))) return false;
   try {
-    if (!isGone(disk, textOf(disk, path))) return false; // another was faster
+    if (!isGone(disk, path)) return false; // another was faster
     await writeFileSafely(path, text);
     return true;
   } finally {
@@ -108,9 +111,10 @@ function holderOf(text: string): Holder | null {
   }
 }
 
-function isGone(disk: Disk, text: string): boolean {
-  const holder = holderOf(text);
-  if (!holder || holder.host !== disk.hostname()) return false;
+function isGone(disk: Disk, path: string): boolean {
+  const holder = holderOf(textOf(disk, path));
+  if (!holder) return Date.now() - disk.modifiedAt(path) > WRITTEN_MS;
+  if (holder.host !== disk.hostname()) return false;
   try {
     process.kill(holder.pid, 0);
   } catch (error) {

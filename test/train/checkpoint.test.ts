@@ -1,5 +1,5 @@
 // Checkpoints of fit: a run that was broken off goes on with the same bits, and no other run does.
-import { readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, rmSync, symlinkSync, utimesSync, writeFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { join } from "node:path";
 import { equal, is, match, not, ok } from "uvu/assert";
@@ -233,10 +233,13 @@ gpuTest("a folder in use is refused; the lock of a process that is gone is taken
     writeFileSync(join(folder, "lock"), "");
     match(await says(), "where a process works");
     equal(readFileSync(join(folder, "last.safetensors")), before, "nothing was written");
+    const long = new Date(Date.now() - 61_000);
+    utimesSync(join(folder, "lock"), long, long);
+    is((await tinyRun(folder, { limits: { steps: 1 } })).result.losses.length, 3, "never written");
     lock({ pid: 2 ** 22 + 1, host: hostname(), began: "" });
-    is((await tinyRun(folder, { limits: { steps: 1 } })).result.losses.length, 3, "it is gone");
+    is((await tinyRun(folder, { limits: { steps: 1 } })).result.losses.length, 4, "it is gone");
     lock({ pid: 1, host: hostname(), began: `${began}0` });
-    is((await tinyRun(folder, { limits: { steps: 1 } })).result.losses.length, 4, "it is another");
+    is((await tinyRun(folder, { limits: { steps: 1 } })).result.losses.length, 5, "it is another");
     equal(readdirSync(folder).sort(), ["best.safetensors", "last.safetensors"]);
     match(await says({ seed: 9 }), "seed 9");
     equal(readdirSync(folder).sort(), ["best.safetensors", "last.safetensors"], "given back");

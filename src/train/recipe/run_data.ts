@@ -140,6 +140,7 @@ async function split(
   notes: string[],
 ): Promise<LoadedData> {
   const { train: paths, valid: asked } = config;
+  if (asked === 0) return loadData(tokenizer, options(paths));
   const valid = asked ?? USUAL_SHARE;
   if (typeof valid !== "number") return loadData(tokenizer, { ...options(paths), valid });
   const { texts, samples } = await filesByKind(paths);

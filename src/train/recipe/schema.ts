@@ -71,8 +71,8 @@ const data = z.strictObject(
   {
     /** Files and folders to train on. */
     train: paths,
-    /** What is held out: a share, or files and folders of their own. Default: a tenth, where that is anything. */
-    valid: z.union([share, paths], `${SHARE}, or ${PATHS}`).optional(),
+    /** What is held out: a share, 0 for nothing, or files and folders of their own. Default: a tenth, where that is anything. */
+    valid: z.union([share.or(z.literal(0)), paths], `${SHARE}, or ${PATHS}`).optional(),
     /** Chooses what is held out; not `seed`, so that runs of several seeds are compared on the same rows. */
     split_seed: integer.default(0),
     /** Text to look at what the model forgets on. */

@@ -64,6 +64,7 @@ test("what is wrong is told by path, with what was expected and what came", () =
       'config: data.train must be a path, or a list of paths, got ["a",3].',
     ],
     [data({ valid: 1 }), "config: data.valid must be a number between 0 and 1, got 1."],
+    [data({ valid: -0.1 }), "config: data.valid must be a number between 0 and 1, got -0.1."],
     [
       data({ replay: { share: 0.5 } }),
       'config: data.replay must be a section with either data or self: true, got "neither".',

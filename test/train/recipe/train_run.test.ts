@@ -231,6 +231,23 @@ gpuTest(
 );
 
 gpuTest(
+  "valid: 0 holds out nothing: all tokens are trained on, and nothing is said of it",
+  inTiny(async (folder) => {
+    const tokens = async (valid: number, rows: "windows" | "packed") => {
+      const { config, ...run } = await trainRun(tinyConfig(folder, { data: { valid, rows } }));
+      rmSync(config.output, { recursive: true });
+      return run;
+    };
+    for (const rows of ["windows", "packed"] as const) {
+      const [none, half] = [await tokens(0, rows), await tokens(0.5, rows)];
+      is(none.valid, null);
+      equal(none.notes, half.notes);
+      ok(none.train_tokens > 1.8 * half.train_tokens, rows);
+    }
+  }),
+);
+
+gpuTest(
   "what does not fit is refused before any file is written",
   inTiny(async (folder) => {
     const cases: [Change, string, string | RegExp][] = [
