@@ -155,7 +155,7 @@ export class Kernel {
  *
  * Storage variables are bound by name. Parameters, if any, are declared as
  * `struct Params { n: u32, … }` (at most 16 scalars of u32, i32 or f32) and
- * `var<immediate> params: Params;`. A first line `// requires: philox` adds the random generator, `quantized` what reads int8 and nf4.
+ * `var<immediate> params: Params;`. A first line `// requires: threefry` adds the random generator, `quantized` what reads int8 and nf4.
  */
 export function kernel(name: string, source: string): Kernel {
   return new Kernel(name, source);

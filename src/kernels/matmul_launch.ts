@@ -1,6 +1,6 @@
 // Launches a matrix product: one function per variant, and how long sums are split.
 import { type Gpu, gpu } from "../gpu/device.ts";
-import { DROPOUT_ROUNDS, dropThreshold } from "../tensor/philox.ts";
+import { dropThreshold } from "../tensor/philox.ts";
 import { Tensor } from "../tensor/tensor.ts";
 import { accumulate } from "./accumulate.ts";
 import { grid, ownKernel } from "./kernel.ts";
@@ -21,6 +21,8 @@ const kernels = {
 const DTYPES: Record<string, number> = { f32: 0, f16: 1, bf16: 2, int8: 3, nf4: 4 };
 /** lavapipe ends loops after 65,535 rounds in all; longer sums are split. */
 const MOST_ROUNDS = 60_000;
+/** Rounds that a subgroup kernel draws in for four terms of what is dropped from, where its rows are no whole vec4. */
+const RAGGED_DRAWS = 16;
 /** Workgroups that keep a GPU busy; products with fewer tiles split their sums. */
 const BUSY_GROUPS = 256;
 const LEAST_SLICE = 256;
@@ -125,7 +127,7 @@ function sliceOf(
   { M, N, K, count }: Sizes,
   { drop, tail }: MatmulOptions,
 ): number {
-  const draws = drop && !tail ? 4 * DROPOUT_ROUNDS : 0;
+  const draws = drop && !tail ? RAGGED_DRAWS : 0;
   const most = Math.floor((MOST_ROUNDS * TERMS[variant]) / (1 + draws) / 32) * 32;
   if (variant !== "staged" && variant !== "subgroup_matrix") return most;
   const tiles = Math.ceil(M / tile) * Math.ceil(N / tile) * count;

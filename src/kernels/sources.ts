@@ -2151,9 +2151,9 @@ fn dora_norm_root(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_wor
   norm[row] = sqrt(total);
 }
 `,
-  "dropout": `// requires: philox
+  "dropout": `// requires: threefry
 // Dropout (Srivastava et al. 2014). x, y: [n].
-//   y_i = x_i / (1 − p) where word_i ≥ p·2³², else 0; word_i: word i mod 4 of Philox-4x32-7
+//   y_i = x_i / (1 − p) where word_i ≥ p·2³², else 0; word_i: word i mod 4 of Threefry-4x32-13
 //   (Salmon et al. 2011) for counter i div 4 and the key of this call. dx is made from dy in the same
 //   way, so that no mask is stored. One thread makes four elements.
 
@@ -2175,7 +2175,7 @@ fn dropout_forward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_wo
   if (quad * 4u >= params.n) {
     return;
   }
-  let words = philox4x32(vec4<u32>(quad, 0u, 0u, 0u), vec2<u32>(params.key0, params.key1));
+  let words = draws(quad, vec2(params.key0, params.key1));
   for (var j = 0u; j < min(4u, params.n - quad * 4u); j++) {
     let i = quad * 4u + j;
     y[i] = select(0.0, x[i] * params.scale, words[j] >= params.threshold);
@@ -2666,29 +2666,6 @@ fn layer_norm_backward_weight(t: Thread) {
   }
 }
 `,
-  "lib/philox": `// Philox-4x32-7 (Salmon et al., SC 2011): four random words for a counter and a key. Seven rounds are the fewest
-// that pass BigCrush (table 2 there): enough for dropout, which draws anew for each element and each product.
-// The one text that kernels share; src/tensor/philox.ts is its twin on the CPU.
-
-fn philox_mul_high(a: u32, b: u32) -> u32 {
-  let low = (a & 0xffffu) * (b & 0xffffu);
-  let mid = (a >> 16u) * (b & 0xffffu) + (low >> 16u);
-  let carry = (a & 0xffffu) * (b >> 16u) + (mid & 0xffffu);
-  return (a >> 16u) * (b >> 16u) + (mid >> 16u) + (carry >> 16u);
-}
-
-fn philox4x32(counter: vec4<u32>, key: vec2<u32>) -> vec4<u32> {
-  var c = counter;
-  var k = key;
-  for (var round = 0u; round < 7u; round++) {
-    let high0 = philox_mul_high(0xD2511F53u, c.x);
-    let high1 = philox_mul_high(0xCD9E8D57u, c.z);
-    c = vec4(high1 ^ c.y ^ k.x, 0xCD9E8D57u * c.z, high0 ^ c.w ^ k.y, 0xD2511F53u * c.x);
-    k += vec2(0x9E3779B9u, 0xBB67AE85u);
-  }
-  return c;
-}
-`,
   "lib/quantized": `
 // Elements of a quantised matrix of n elements, for kernels that define \`quantized_word(i)\`, its i-th word.
 // int8: codes, four to a word; then the largest magnitude of each row.
@@ -2766,11 +2743,11 @@ fn quantized_element(at: u32, row: u32, n: u32, nf4: bool) -> f32 {
 // Which of four neighbours from element \`at\` on stay.
 fn kept(at: u32, wide: bool) -> vec4<bool> {
   if (wide) {
-    return philox4x32(vec4(at / 4u, 0u, 0u, 0u), key) >= vec4(params.threshold);
+    return draws(at / 4u, key) >= vec4(params.threshold);
   }
   var stays: vec4<bool>;
   for (var j = 0u; j < 4u; j++) {
-    stays[j] = philox4x32(vec4((at + j) / 4u, 0u, 0u, 0u), key)[(at + j) % 4u] >= params.threshold;
+    stays[j] = draws((at + j) / 4u, key)[(at + j) % 4u] >= params.threshold;
   }
   return stays;
 }
@@ -3010,6 +2987,38 @@ fn kept_rows(m0: u32, n: u32) -> vec4<u32> {
 
 fn dropped(c: vec4<f32>, bits: vec4<u32>, i: u32) -> vec4<f32> {
   return select(vec4<f32>(), params.keep * c, (bits & vec4(1u << i)) != vec4<u32>());
+}
+`,
+  "lib/threefry": `// Threefry-4x32-13 (Salmon et al., SC 2011): four random words for a counter and a key, by additions, rotations and
+// exclusive ors alone. Twelve rounds are the fewest that pass BigCrush (table 2 there). WGSL has no 32 × 32 bit product of
+// 64 bits, which makes the multiplications of Philox, the generator on the CPU, the dearer ones.
+
+// Four words are kept as (x0, x2, x1, x3), of which the second two change places after each round.
+fn threefry_round(x: vec4<u32>, by: vec2<u32>) -> vec4<u32> {
+  let sums = x.xy + x.zw;
+  let turned = (x.zw << by) | (x.zw >> (32u - by));
+  return vec4(sums, (turned ^ sums).yx);
+}
+
+fn threefry_rounds(x: vec4<u32>, first: vec4<u32>, second: vec4<u32>) -> vec4<u32> {
+  let y = threefry_round(threefry_round(x, first.xy), first.zw);
+  return threefry_round(threefry_round(y, second.xy), second.zw);
+}
+
+fn threefry4x32(counter: vec4<u32>, k: vec4<u32>) -> vec4<u32> {
+  let parity = 0x1bd11bdau ^ k.x ^ k.y ^ k.z ^ k.w;
+  let odd = array(vec4(10u, 26u, 11u, 21u), vec4(13u, 27u, 23u, 5u));
+  let even = array(vec4(6u, 20u, 17u, 11u), vec4(25u, 10u, 18u, 20u));
+  var x = (counter + k).xzyw;
+  x = threefry_rounds(x, odd[0], odd[1]) + vec4(k.y, k.w, k.z, parity + 1u);
+  x = threefry_rounds(x, even[0], even[1]) + vec4(k.z, parity, k.w, k.x + 2u);
+  x = threefry_rounds(x, odd[0], odd[1]) + vec4(k.w, k.x, parity, k.y + 3u);
+  return threefry_round(x, even[0].xy).xwyz;
+}
+
+// The words that decide over four neighbours, the quad-th ones of what is dropped from by this key.
+fn draws(quad: u32, key: vec2<u32>) -> vec4<u32> {
+  return threefry4x32(vec4(quad, 0u, 0u, 0u), vec4(key, 0u, 0u));
 }
 `,
   "linear_cross_entropy": `// Cross-entropy of the logits of a linear layer, a chunk of rows and a block of columns at a time.
@@ -3391,14 +3400,14 @@ fn lora_merge(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgro
   weight[i] = low | (select(word >> 16u, high, has_second) << 16u);
 }
 `,
-  "lora_mixed": `// requires: philox
+  "lora_mixed": `// requires: threefry
 // Low-rank updates that differ from sequence to sequence of a batch; the base's product is made before, for
 // all of them at once. Rows m = b·T + t; x: [rows, K], y: [rows, N].
 //   S_m = (D(x_m)·Aᵀ)     y_m += s·S_m·Bᵀ        of the adapters of sequence b
 //   dS_m = s·dy_m·B       dx_m += D'(dS_m·A)     dA = Σ dS_mᵀ·D(x_m)     dB = Σ s·dy_mᵀ·S_m
 // Ranks go in fours: \`fours\` holds for each sequence the same number of them, 12 words each (see lora_mixed.ts).
 // All adapters' A's [r, K] lie in \`a\`, all B's [N, r] in \`b\`; S and dS: [rows, fours] of vec4. K, N: multiples of 4.
-// Dropping keeps an element where its word of Philox reaches the threshold; its 1/(1 − p) is part of s.
+// Dropping keeps an element where its word of Threefry reaches the threshold; its 1/(1 − p) is part of s.
 
 struct Params {
   sequences: u32,
@@ -3445,7 +3454,7 @@ fn kept(f: Four, row: u32, k: u32) -> vec4<f32> {
   if (f.threshold == 0u) {
     return vec4<f32>(1.0);
   }
-  let words = philox4x32(vec4<u32>((f.first + row) * params.K4 + k, 0u, 0u, 0u), f.key);
+  let words = draws((f.first + row) * params.K4 + k, f.key);
   return select(vec4<f32>(), vec4<f32>(1.0), words >= vec4<u32>(f.threshold));
 }
 
@@ -3639,7 +3648,7 @@ fn lora_mixed_backward_b(@builtin(global_invocation_id) id: vec3<u32>, @builtin(
   }
 }
 `,
-  "matmul.naive": `// requires: philox, quantized
+  "matmul.naive": `// requires: threefry, quantized
 // Matrix product, as its definition says: the readable specification, and the path for any shape.
 //   y[m, n] = alpha · Σ_k op(a)[m, k] · op(b)[k, n] + bias[n]      or y += … where accumulate
 // op(a): [M, K], stored [K, M] where TRANSPOSE_A; op(b): [K, N], stored [N, K] where TRANSPOSE_B.
@@ -3648,7 +3657,7 @@ fn lora_mixed_backward_b(@builtin(global_invocation_id) id: vec3<u32>, @builtin(
 // TAIL makes the sum K + R deep, as low-rank updates are: Σ_k … + Σ_r p[m, r] · op(q)[r, n], with p:
 // [M, R] and op(q): [R, N], stored [N, R] where TRANSPOSE_Q; alpha is 1 then.
 // DROP multiplies by 0, or by keep = 1/(1 − probability), the elements of b (1) or of the tail's sum (2);
-// which, says word i mod 4 of Philox-4x32-7 for counter i div 4, where i is the element's place in b
+// which, says word i mod 4 of Threefry-4x32-13 for counter i div 4, where i is the element's place in b
 // as it is stored, or in [M, N]: the very elements that \`dropout\` drops.
 // With splits, y is [batch, splits, M, N]: split s has the terms from s · k_slice on, the first also bias
 // and tail, and the host adds them up. One thread computes one element of y.
@@ -3689,7 +3698,7 @@ var<immediate> params: Params;
 var<private> key: vec2<u32>; // of the matrix's dropout
 
 fn dropped(i: u32, value: f32) -> f32 {
-  let words = philox4x32(vec4(i / 4u, 0u, 0u, 0u), key);
+  let words = draws(i / 4u, key);
   return select(0.0, params.keep * value, words[i % 4u] >= params.threshold);
 }
 
@@ -3756,7 +3765,7 @@ fn matmul_naive(@builtin(global_invocation_id) id: vec3<u32>) {
   y[at] = total;
 }
 `,
-  "matmul.register": `// requires: philox, quantized
+  "matmul.register": `// requires: threefry, quantized
 // Matrix product from registers: no workgroup memory, no barrier. Formula and switches as in
 // matmul.naive.wgsl.
 // All stored rows must be multiples of 4: all loads and stores are vec4. y is never transposed.
@@ -3800,7 +3809,7 @@ var<private> key: vec2<u32>; // of the matrix's dropout
 
 // Four neighbours, the i-th quad of what is dropped from.
 fn dropped(i: u32, value: vec4<f32>) -> vec4<f32> {
-  let words = philox4x32(vec4(i, 0u, 0u, 0u), key);
+  let words = draws(i, key);
   return select(vec4<f32>(), params.keep * value, words >= vec4(params.threshold));
 }
 
@@ -3984,7 +3993,7 @@ fn matmul_register(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_wo
   store(id.z, row + 3u, column + 4u, c.r3);
 }
 `,
-  "matmul.staged": `// requires: philox, quantized
+  "matmul.staged": `// requires: threefry, quantized
 // Matrix product from tiles staged in workgroup memory, for GPUs. Formula, shapes and switches as in
 // matmul.naive.wgsl.
 //
@@ -4032,7 +4041,7 @@ var<workgroup> tile_a: array<vec4<f32>, 272>;
 var<workgroup> tile_b: array<vec4<f32>, 272>;
 
 fn dropped(i: u32, value: f32) -> f32 {
-  let words = philox4x32(vec4(i / 4u, 0u, 0u, 0u), key);
+  let words = draws(i / 4u, key);
   return select(0.0, params.keep * value, words[i % 4u] >= params.threshold);
 }
 
@@ -4179,7 +4188,7 @@ fn matmul_staged(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocat
   put(m + 3u, n, to, split, c.c3);
 }
 `,
-  "matmul.subgroup4": `// requires: philox, quantized, subgroup_tile
+  "matmul.subgroup4": `// requires: threefry, quantized, subgroup_tile
 // Matrix product for software devices whose subgroups have 4 lanes (SwiftShader). Not for GPUs.
 // Formula, shapes and switches as in matmul.naive.wgsl.
 //
@@ -4532,7 +4541,7 @@ fn matmul_subgroup4(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invo
   }
 }
 `,
-  "matmul.subgroup8": `// requires: philox, quantized, subgroup_tile
+  "matmul.subgroup8": `// requires: threefry, quantized, subgroup_tile
 // Matrix product for software devices whose subgroups have 8 lanes (lavapipe). Not for GPUs.
 // Formula, shapes and switches as in matmul.naive.wgsl.
 //
@@ -4810,7 +4819,7 @@ fn matmul_subgroup8(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invo
   }
 }
 `,
-  "matmul.subgroup_matrix": `// requires: philox, quantized
+  "matmul.subgroup_matrix": `// requires: threefry, quantized
 // Matrix product on tensor cores: a, b, p and q rounded to f16, sums in f32. Formula, shapes and
 // switches as in matmul.naive.wgsl.
 //
@@ -4871,7 +4880,7 @@ var<workgroup> tile_b: array<vec4<f16>, 1280>;
 var<workgroup> scratch: array<f32, 1024>; // a fragment of each subgroup
 
 fn kept(at: u32) -> bool {
-  let words = philox4x32(vec4(at / 4u, 0u, 0u, 0u), key);
+  let words = draws(at / 4u, key);
   return words[at % 4u] >= params.threshold;
 }
 

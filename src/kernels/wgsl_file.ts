@@ -18,7 +18,7 @@ export interface Field {
 
 /** Shared text, by the names in a first line `// requires: …`. */
 const libraries: ReadonlyMap<string, string> = new Map([
-  ["philox", sources["lib/philox"]],
+  ["threefry", sources["lib/threefry"]],
   ["quantized", sources["lib/quantized"]],
   ["subgroup_tile", sources["lib/subgroup_tile"]],
 ]);

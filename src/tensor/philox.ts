@@ -1,6 +1,6 @@
-// Philox-4x32, the counter-based generator behind every random number here: 10 rounds, for dropout 7.
+// Philox-4x32-10, the counter-based generator behind every random number that is made on the CPU, and the keys of those
+// that the GPU makes (`src/kernels/wgsl/lib/threefry.wgsl`).
 // Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
-// `src/kernels/wgsl/lib/philox.wgsl` is its twin on the GPU for dropout; both give the same bits.
 import { activeRecording, currentValue, replayed, type Scalar } from "../gpu/recording.ts";
 
 const M0 = 0xd2511f53;
@@ -22,18 +22,13 @@ function mulHigh(a: number, b: number): number {
 
 export type Words = [number, number, number, number];
 
-/** Rounds of dropout's draws: the fewest that pass BigCrush. */
-export const DROPOUT_ROUNDS = 7;
+const ROUNDS = 10;
 
 /** Four random words for a counter of four words and a key of two. */
-export function philox4x32(
-  counter: Readonly<Words>,
-  key: readonly [number, number],
-  rounds = 10,
-): Words {
+export function philox4x32(counter: Readonly<Words>, key: readonly [number, number]): Words {
   let [c0, c1, c2, c3] = counter;
   let [k0, k1] = key;
-  for (let round = 0; round < rounds; round++) {
+  for (let round = 0; round < ROUNDS; round++) {
     const high0 = mulHigh(M0, c0);
     const low0 = Math.imul(M0, c0) >>> 0;
     const high1 = mulHigh(M1, c2);

@@ -52,11 +52,11 @@ gpuTest("an entry point that is not there: an error at once that names it", () =
 });
 
 gpuTest("a library that is not there: an error that names those that are", () => {
-  const source = `// requires: philoxx
+  const source = `// requires: threefrog
 @group(0) @binding(0) var<storage, read_write> y: array<f32>;
 @compute @workgroup_size(1) fn own() { y[0] = 1; }`;
   const run = () => kernel("own", source).run("own", { tensors: { y: zeros([1]) }, groups: [1] });
-  throwsLike(run, "ValueError", /^own: \/\/ requires: must be philox or .*, got philoxx/);
+  throwsLike(run, "ValueError", /^own: \/\/ requires: must be threefry or .*, got threefrog/);
 });
 
 gpuTest("a buffer too small for its binding: the read throws, once, and names the op", async () => {

@@ -71,7 +71,7 @@ gpuTest(
 
 gpuTest("matmul.subgroup_matrix: the null backend compiles it", async () => {
   const source =
-    sources["matmul.subgroup_matrix"] + sources["lib/philox"] + sources["lib/quantized"];
+    sources["matmul.subgroup_matrix"] + sources["lib/threefry"] + sources["lib/quantized"];
   const { code, stdout, stderr } = await runModule(`
     import { create, globals } from "webgpu";
     Object.assign(globalThis, globals);
@@ -147,7 +147,7 @@ fn multiply_add(c: ptr<function, array<Sum, 16>>, at: u32, a: ptr<function, Left
       "let subgroup = thread / 32u;\n  let lane = thread % 32u;\n  let batch = group.z",
     );
   const typed = hasHalves ? replaced : replaced.replaceAll("f16>", "f32>");
-  const head = "// requires: philox, quantized\n";
+  const head = "// requires: threefry, quantized\n";
   return `${head}${hasHalves ? "enable f16;\n" : ""}${typed.replace(head, "")}${helpers}`;
 }
 

@@ -1,7 +1,7 @@
 // y = x·mask, mask 0 or 1/(1 − p): element i is kept iff word i mod 4 of
-// philox4x32((⌊i/4⌋, 0, 0, 0), key) of 7 rounds is at least ⌊p·2³²⌋.
+// threefry4x32((⌊i/4⌋, 0, 0, 0), (key, 0, 0)) of 13 rounds is at least ⌊p·2³²⌋.
 import { map, type Numbers } from "./arrays.ts";
-import { philox4x32 } from "./philox.ts";
+import { threefry4x32 } from "./threefry.ts";
 
 export type Key = readonly [number, number];
 
@@ -9,7 +9,7 @@ export type Key = readonly [number, number];
 export function dropoutMask(n: number, p: number, key: Key): Float64Array {
   const threshold = Math.floor(p * 2 ** 32);
   return Float64Array.from({ length: n }, (_, i) => {
-    const word = philox4x32([i >>> 2, 0, 0, 0], key, 7)[i & 3]!;
+    const word = threefry4x32([i >>> 2, 0, 0, 0], [key[0], key[1], 0, 0])[i & 3]!;
     return word >= threshold ? 1 / (1 - p) : 0;
   });
 }

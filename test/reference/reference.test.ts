@@ -1,6 +1,6 @@
 // Central differences check the gradients of every float64 reference. CPU only.
 import { test } from "uvu";
-import { is, ok, throws } from "uvu/assert";
+import { equal, is, ok, throws } from "uvu/assert";
 import { adamw } from "./adamw.ts";
 import { type Numbers, sizeOf } from "./arrays.ts";
 import { attention, attentionBackward } from "./attention.ts";
@@ -29,6 +29,7 @@ import { sgd } from "./sgd.ts";
 import { silu, siluBackward } from "./silu.ts";
 import { logSoftmax, logSoftmaxBackward, softmax, softmaxBackward } from "./softmax.ts";
 import { swiglu, swigluBackward } from "./swiglu.ts";
+import { threefry4x32, type Words } from "./threefry.ts";
 import { UNARY_NAMES, type UnaryName, unary, unaryBackward } from "./unary.ts";
 
 /** Deterministic numbers in [low, high). */
@@ -296,9 +297,28 @@ test("embedding", () => {
   checkGradient("embedding", (v) => embedding(v, [4, 3], ids), weight, dy, dWeight);
 });
 
+const hex = (words: number[]) => words.map((w) => w.toString(16).padStart(8, "0")).join(" ");
+const ones = 0xffffffff;
+
+test("threefry: Random123's known answers, of 13 and 20 rounds", () => {
+  const answers = (...args: [counter: Words, key: Words]) =>
+    [13, 20].map((rounds) => hex(threefry4x32(...args, rounds)));
+  equal(answers([0, 0, 0, 0], [0, 0, 0, 0]), [
+    "531c7e4f 39491ee5 2c855a92 3d6abf9a",
+    "9c6ca96a e17eae66 fc10ecd4 5256a7d8",
+  ]);
+  equal(answers([ones, ones, ones, ones], [ones, ones, ones, ones]), [
+    "c4189358 1c9cc83a d5881c67 6a0a89e0",
+    "2a881696 57012287 f6c7446e a16a6732",
+  ]);
+  const pi: Words = [0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344];
+  equal(answers(pi, [0xa4093822, 0x299f31d0, 0x082efa98, 0xec4e6c89]), [
+    "4aa71d8f 734738c2 431fc6a8 ae6debf1",
+    "59cd1dbb b8879579 86b5d00c ac8b6d84",
+  ]);
+});
+
 test("philox: Random123's known answers", () => {
-  const hex = (words: number[]) => words.map((w) => w.toString(16).padStart(8, "0")).join(" ");
-  const ones = 0xffffffff;
   is(hex(philox4x32([0, 0, 0, 0], [0, 0])), "6627e8d5 e169c58d bc57ac4c 9b00dbd8");
   is(
     hex(philox4x32([ones, ones, ones, ones], [ones, ones])),

@@ -1,6 +1,6 @@
-// requires: philox
+// requires: threefry
 // Dropout (Srivastava et al. 2014). x, y: [n].
-//   y_i = x_i / (1 − p) where word_i ≥ p·2³², else 0; word_i: word i mod 4 of Philox-4x32-7
+//   y_i = x_i / (1 − p) where word_i ≥ p·2³², else 0; word_i: word i mod 4 of Threefry-4x32-13
 //   (Salmon et al. 2011) for counter i div 4 and the key of this call. dx is made from dy in the same
 //   way, so that no mask is stored. One thread makes four elements.
 
@@ -22,7 +22,7 @@ fn dropout_forward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_wo
   if (quad * 4u >= params.n) {
     return;
   }
-  let words = philox4x32(vec4<u32>(quad, 0u, 0u, 0u), vec2<u32>(params.key0, params.key1));
+  let words = draws(quad, vec2(params.key0, params.key1));
   for (var j = 0u; j < min(4u, params.n - quad * 4u); j++) {
     let i = quad * 4u + j;
     y[i] = select(0.0, x[i] * params.scale, words[j] >= params.threshold);

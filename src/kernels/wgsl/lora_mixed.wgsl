@@ -1,11 +1,11 @@
-// requires: philox
+// requires: threefry
 // Low-rank updates that differ from sequence to sequence of a batch; the base's product is made before, for
 // all of them at once. Rows m = b·T + t; x: [rows, K], y: [rows, N].
 //   S_m = (D(x_m)·Aᵀ)     y_m += s·S_m·Bᵀ        of the adapters of sequence b
 //   dS_m = s·dy_m·B       dx_m += D'(dS_m·A)     dA = Σ dS_mᵀ·D(x_m)     dB = Σ s·dy_mᵀ·S_m
 // Ranks go in fours: `fours` holds for each sequence the same number of them, 12 words each (see lora_mixed.ts).
 // All adapters' A's [r, K] lie in `a`, all B's [N, r] in `b`; S and dS: [rows, fours] of vec4. K, N: multiples of 4.
-// Dropping keeps an element where its word of Philox reaches the threshold; its 1/(1 − p) is part of s.
+// Dropping keeps an element where its word of Threefry reaches the threshold; its 1/(1 − p) is part of s.
 
 struct Params {
   sequences: u32,
@@ -52,7 +52,7 @@ fn kept(f: Four, row: u32, k: u32) -> vec4<f32> {
   if (f.threshold == 0u) {
     return vec4<f32>(1.0);
   }
-  let words = philox4x32(vec4<u32>((f.first + row) * params.K4 + k, 0u, 0u, 0u), f.key);
+  let words = draws((f.first + row) * params.K4 + k, f.key);
   return select(vec4<f32>(), vec4<f32>(1.0), words >= vec4<u32>(f.threshold));
 }
 

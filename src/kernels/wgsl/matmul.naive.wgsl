@@ -1,4 +1,4 @@
-// requires: philox, quantized
+// requires: threefry, quantized
 // Matrix product, as its definition says: the readable specification, and the path for any shape.
 //   y[m, n] = alpha · Σ_k op(a)[m, k] · op(b)[k, n] + bias[n]      or y += … where accumulate
 // op(a): [M, K], stored [K, M] where TRANSPOSE_A; op(b): [K, N], stored [N, K] where TRANSPOSE_B.
@@ -7,7 +7,7 @@
 // TAIL makes the sum K + R deep, as low-rank updates are: Σ_k … + Σ_r p[m, r] · op(q)[r, n], with p:
 // [M, R] and op(q): [R, N], stored [N, R] where TRANSPOSE_Q; alpha is 1 then.
 // DROP multiplies by 0, or by keep = 1/(1 − probability), the elements of b (1) or of the tail's sum (2);
-// which, says word i mod 4 of Philox-4x32-7 for counter i div 4, where i is the element's place in b
+// which, says word i mod 4 of Threefry-4x32-13 for counter i div 4, where i is the element's place in b
 // as it is stored, or in [M, N]: the very elements that `dropout` drops.
 // With splits, y is [batch, splits, M, N]: split s has the terms from s · k_slice on, the first also bias
 // and tail, and the host adds them up. One thread computes one element of y.
@@ -48,7 +48,7 @@ var<immediate> params: Params;
 var<private> key: vec2<u32>; // of the matrix's dropout
 
 fn dropped(i: u32, value: f32) -> f32 {
-  let words = philox4x32(vec4(i / 4u, 0u, 0u, 0u), key);
+  let words = draws(i / 4u, key);
   return select(0.0, params.keep * value, words[i % 4u] >= params.threshold);
 }
 

@@ -1,4 +1,4 @@
-// requires: philox, quantized
+// requires: threefry, quantized
 // Matrix product from registers: no workgroup memory, no barrier. Formula and switches as in
 // matmul.naive.wgsl.
 // All stored rows must be multiples of 4: all loads and stores are vec4. y is never transposed.
@@ -42,7 +42,7 @@ var<private> key: vec2<u32>; // of the matrix's dropout
 
 // Four neighbours, the i-th quad of what is dropped from.
 fn dropped(i: u32, value: vec4<f32>) -> vec4<f32> {
-  let words = philox4x32(vec4(i, 0u, 0u, 0u), key);
+  let words = draws(i, key);
   return select(vec4<f32>(), params.keep * value, words >= vec4(params.threshold));
 }
 

@@ -1,4 +1,4 @@
-// requires: philox, quantized
+// requires: threefry, quantized
 // Matrix product from tiles staged in workgroup memory, for GPUs. Formula, shapes and switches as in
 // matmul.naive.wgsl.
 //
@@ -46,7 +46,7 @@ var<workgroup> tile_a: array<vec4<f32>, 272>;
 var<workgroup> tile_b: array<vec4<f32>, 272>;
 
 fn dropped(i: u32, value: f32) -> f32 {
-  let words = philox4x32(vec4(i / 4u, 0u, 0u, 0u), key);
+  let words = draws(i / 4u, key);
   return select(0.0, params.keep * value, words[i % 4u] >= params.threshold);
 }
 

@@ -1,4 +1,4 @@
-// requires: philox, quantized, subgroup_tile
+// requires: threefry, quantized, subgroup_tile
 // Matrix product for software devices whose subgroups have 8 lanes (lavapipe). Not for GPUs.
 // Formula, shapes and switches as in matmul.naive.wgsl.
 //

@@ -1,4 +1,4 @@
-// requires: philox, quantized
+// requires: threefry, quantized
 // Matrix product on tensor cores: a, b, p and q rounded to f16, sums in f32. Formula, shapes and
 // switches as in matmul.naive.wgsl.
 //
@@ -59,7 +59,7 @@ var<workgroup> tile_b: array<vec4<f16>, 1280>;
 var<workgroup> scratch: array<f32, 1024>; // a fragment of each subgroup
 
 fn kept(at: u32) -> bool {
-  let words = philox4x32(vec4(at / 4u, 0u, 0u, 0u), key);
+  let words = draws(at / 4u, key);
   return words[at % 4u] >= params.threshold;
 }
 

@@ -5,11 +5,11 @@
 // Which of four neighbours from element `at` on stay.
 fn kept(at: u32, wide: bool) -> vec4<bool> {
   if (wide) {
-    return philox4x32(vec4(at / 4u, 0u, 0u, 0u), key) >= vec4(params.threshold);
+    return draws(at / 4u, key) >= vec4(params.threshold);
   }
   var stays: vec4<bool>;
   for (var j = 0u; j < 4u; j++) {
-    stays[j] = philox4x32(vec4((at + j) / 4u, 0u, 0u, 0u), key)[(at + j) % 4u] >= params.threshold;
+    stays[j] = draws((at + j) / 4u, key)[(at + j) % 4u] >= params.threshold;
   }
   return stays;
 }
