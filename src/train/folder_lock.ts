@@ -46,6 +46,16 @@ export class FolderLock {
     return new FolderLock(path, text);
   }
 
+  /**
+   * Makes nothing, for an early word: `take` decides.
+   * @throws ValueError where another process has the folder
+   */
+  static async check(op: string, arg: string, folder: string): Promise<void> {
+    const disk = await import("../tensor/disk.node.ts");
+    const path = `${folder}/lock`;
+    if (disk.existsSync(path) && !isGone(disk, path)) throw inUse(op, arg, folder, disk);
+  }
+
   /** Gives the folder back. */
   async release(): Promise<void> {
     const disk = await import("../tensor/disk.node.ts");

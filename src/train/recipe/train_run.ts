@@ -1,5 +1,6 @@
 // trainRun: one training run from a configuration.
 import { existsSync } from "node:fs";
+import { FolderLock } from "../folder_lock.ts";
 import { Base } from "./base.ts";
 import { configError, type Origin } from "./config_error.ts";
 import { sharesBase } from "./method.ts";
@@ -42,7 +43,7 @@ export async function trainRun(
   }
 }
 
-/** Throws ConfigError where a folder holds another run, or none to go on with. */
+/** Throws ConfigError where a folder holds another run, or none to go on with; ValueError where a process works there. */
 export async function checkOutput({ output, resume }: FullConfig, origin?: Origin): Promise<void> {
   const isThere = existsSync(`${output}/run.json`);
   if (isThere && resume === false) {
@@ -52,6 +53,7 @@ export async function checkOutput({ output, resume }: FullConfig, origin?: Origi
       origin,
     );
   }
+  await FolderLock.check("config", "output", output);
   if (isThere || resume !== true) return;
   const expected = "a folder with the run to go on with";
   throw configError({ key: "output", expected, got: output }, origin);

@@ -4,6 +4,7 @@ import { equal, is, match, not, ok } from "uvu/assert";
 import { loadAdapter } from "../../../src/lora/peft.ts";
 import { fromPretrained } from "../../../src/nn/pretrained.ts";
 import { evaluate } from "../../../src/train/evaluate.ts";
+import { FolderLock } from "../../../src/train/folder_lock.ts";
 import {
   Base,
   METHODS,
@@ -244,6 +245,23 @@ gpuTest(
       equal(none.notes, half.notes);
       ok(none.train_tokens > 1.8 * half.train_tokens, rows);
     }
+  }),
+);
+
+gpuTest(
+  "a folder in which somebody works is refused before a model or data is read",
+  inTiny(async (folder) => {
+    const config = tinyConfig(folder);
+    const lock = await FolderLock.take("test", "output", config.output);
+    const phases: string[] = [];
+    await rejects(
+      trainRun(config, { onPhase: (phase) => phases.push(phase) }),
+      "ValueError",
+      `config: output must be in use by no other process, got ${config.output}`,
+    );
+    equal(phases, []);
+    await lock.release();
+    is((await trainRun(config)).steps, 6);
   }),
 );
 
