@@ -116,7 +116,10 @@ async function sameAsPlain(
   const fast = await train(build, adapters, steps);
   setKernelPath("plain");
   const plain = await train(build, adapters, steps).finally(() => setKernelPath("auto"));
-  const fall = plain.losses[0]! - plain.losses.at(-1)!;
+  // Over all four batches where there are steps enough: one alone, with what dropout does to it, is noise.
+  const some = Math.min(4, steps / 2);
+  const mean = (losses: readonly number[]) => losses.reduce((a, b) => a + b, 0) / losses.length;
+  const fall = mean(plain.losses.slice(0, some)) - mean(plain.losses.slice(-some));
   ok(fall > least, `it learns: ${plain.losses}`);
   close(fast.losses, plain.losses, 1e-4, "losses");
   close(fast.ends, plain.ends, 2e-3, "parameters");
