@@ -261,10 +261,11 @@ gpuTest("T10: a hundred training steps grow no tensors, buffers or JavaScript he
     return { tensorsLive, buffersLive, bytesLive, bytesReserved, bindGroups };
   };
   for (let i = 0; i < 5; i++) await oneStep(setup, optimizer);
-  // The engine compiles what is hot in the first few hundred steps. What leaks, leaks in every hundred.
+  // The engine compiles what is hot in the first thousand steps: six hundreds in a row may grow by 85 to 366 kB, and
+  // forty of them shrank by 437. What leaks, leaks in every hundred.
   const grown: number[] = [];
   do grown.push(await hundredSteps());
-  while (grown.at(-1)! > 128 * 1024 && grown.length < 6);
+  while (grown.at(-1)! > 128 * 1024 && grown.length < 20);
   ok(
     grown.at(-1)! <= 128 * 1024,
     `in hundreds of steps the heap grew by ${grown.join(", ")} bytes`,
