@@ -1,7 +1,7 @@
 // What `lowrank suggest` prints.
 import type { Suggestion } from "../train/recipe/index.ts";
 import { bitsText } from "../train/suggest/capacity.ts";
-import { bytesText, countText, figureText, pairs } from "./text.ts";
+import { bytesText, counted, countText, figureText, pairs } from "./text.ts";
 import { commandsText, quoted } from "./train_text.ts";
 
 /**
@@ -34,9 +34,9 @@ function factsOf({
   return [
     ["model", `${model.name}: ${countText(model.base)} parameters, ${model.layers} layers of width ${model.width}, context ${model.context}`],
     ["trained", `${countText(model.trainable)} of ${countText(model.total)} parameters (${figureText((100 * model.trainable) / model.total, 3)} %)`],
-    ["data", `${countText(data.samples)} ${data.samples === 1 ? "sample" : "samples"}, ${countText(data.tokens)} tokens${learnt}`],
+    ["data", `${counted(data.samples, "sample")}, ${countText(data.tokens)} tokens${learnt}`],
     ["rows", `${countText(data.rows)} of ${data.length} tokens to train on; ${held}`],
-    ["steps", `${countText(steps)} of ${countText(rowsPerStep)} ${rowsPerStep === 1 ? "row" : "rows"}`],
+    ["steps", `${countText(steps)} of ${counted(rowsPerStep, "row")}`],
     ["memory", `about ${bytesText(total)}${limit} (${by.join(", ")})${full}`],
     ["room", `${bitsText(capacity.adapter)}, at 2 bits a parameter; the text says about ${bitsText(capacity.data)}`],
   ]; // biome-ignore format: a table

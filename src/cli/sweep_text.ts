@@ -7,7 +7,7 @@ import {
   type SweepSummary,
   type TrialLine,
 } from "../train/sweep/index.ts";
-import { figureText, table } from "./text.ts";
+import { counted, figureText, table } from "./text.ts";
 import { commandsText, quoted } from "./train_text.ts";
 
 /** Most trials that the table has. */
@@ -39,8 +39,8 @@ function nextCommands(
   if (!done) next.push([`lowrank sweep ${own}`, "goes on where it was left"]);
   if (best) {
     next.push([`lowrank train -c ${quoted(`${folder}/best.json`)}`, "trains with the best settings, in a folder of its own"]); // biome-ignore format: one line
-    const own = typeof tokenizer === "string" ? ` --tokenizer ${quoted(tokenizer)}` : "";
-    next.push([`lowrank generate -a ${quoted(`${folder}/${best.folder}`)}${own} --prompt "…"`, "writes with the best trial; it is a run like any other"]); // biome-ignore format: one line
+    const flag = typeof tokenizer === "string" ? ` --tokenizer ${quoted(tokenizer)}` : "";
+    next.push([`lowrank generate -a ${quoted(`${folder}/${best.folder}`)}${flag} --prompt "…"`, "writes with the best trial; it is a run like any other"]); // biome-ignore format: one line
   }
   next.push([`lowrank report ${own}`, "all trials as a page"]);
   return next;
@@ -114,5 +114,5 @@ export function exportText(folder: string, { file, start, trials }: Exported): s
     [`lowrank sweep ${own} --collect`, "brings their results together"],
     [`lowrank sweep ${own} --export …`, "the trials that the results call for, with asha and tpe"],
   ];
-  return `${trials.length} ${trials.length === 1 ? "trial" : "trials"}: ${file}\n\nNext:\n${commandsText(next)}`;
+  return `${counted(trials.length, "trial")}: ${file}\n\nNext:\n${commandsText(next)}`;
 }

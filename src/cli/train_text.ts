@@ -36,8 +36,7 @@ function rowsOf(run: RunSummary): [string, string][] {
 
 function endOf({ stopped, config: { training } }: RunSummary): string {
   if (stopped === "patience") {
-    const looks = training.patience === 1 ? "1 look" : `${training.patience} looks`;
-    return `${looks} without a lower loss; the best look's weights are kept`;
+    return `${counted(training.patience ?? 0, "look")} without a lower loss; the best look's weights are kept`;
   }
   if (stopped === "limit") return "the time was over";
   if (stopped === "aborted") return "interrupted";
